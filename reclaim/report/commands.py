@@ -190,11 +190,16 @@ def as_planned(record: Record) -> tuple[str, ...]:
     return ("--fix",)
 
 
+def depends(row: Row) -> bool:
+    """True if the fix of *row* depends on another row, which names the way on."""
+    return _DEPENDS.search(row.reason or "") is not None
+
+
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:
     """Return a task for each command that judges *rows* again, with the reasons that a person sees to first."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        if not _DEPENDS.search(row.reason or ""):
+        if not depends(row):
             reason = f"{row.requirement}: {row.reason or row.title}"
             groups.setdefault(reason, []).append(row)
     waiting: dict[str, Task] = {}

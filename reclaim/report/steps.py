@@ -8,7 +8,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.engine import journal
 from reclaim.record.record import Record, Row
 from reclaim.record.typed import undo
-from reclaim.report.commands import as_planned, rerun, startable
+from reclaim.report.commands import as_planned, depends, rerun, startable
 from reclaim.report.findings import is_told
 from reclaim.report.summary import is_of_samples
 
@@ -34,8 +34,11 @@ def _after_fix(record: Record, broken: list[Row], pending: list[Row]) -> list[st
     waits = pending or any(row.requirement == "live-definition" for row in broken)
     if waits and "--restart" not in record.run.arguments:
         return [rerun(record, "--fix", "--restart")]
-    if broken or record.run.cut_short:
+    # the same fix again would end as this one if each finding depends on another row
+    if record.run.cut_short or not all(map(depends, broken)):
         return [rerun(record, "--fix")]
+    if broken:
+        return []
     return [rerun(record)] if any(map(is_told, record.results)) else []
 
 

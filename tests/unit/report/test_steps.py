@@ -24,6 +24,9 @@ def _steps(rows: list[dict[str, Any]], mode: str = "audit", *more: str) -> list[
 
 
 BROKEN = row("disk-bus", "noncompliant")
+WITHHELD = row(
+    "disk-bus", "noncompliant", reason="it is on virtio; withheld: depends on fstab-uuid, which has no row in this run"
+)
 FIXED = row("disk-bus", "fixed", changes=[APPLIED])
 PENDING = row("live-definition", "pending")
 IS_OFF = row("fstab-uuid", "not-assessable", "c", reason=OFF)
@@ -41,6 +44,9 @@ IS_OFF = row("fstab-uuid", "not-assessable", "c", reason=OFF)
         ),
         pytest.param([FIXED, PENDING], "fix", ["--restart"], ["audit"], id="restarted-pending-audit-again"),
         pytest.param([FIXED, BROKEN], "fix", [], ["fix"], id="fix-rest"),
+        pytest.param([FIXED, WITHHELD], "fix", [], [], id="fix-rest-depends"),
+        pytest.param([WITHHELD, BROKEN], "fix", [], ["fix"], id="fix-some-of-the-rest-depends"),
+        pytest.param([WITHHELD, IS_OFF], "fix", [], ["audit --boot-stopped"], id="fix-rest-depends-on-a-start"),
         pytest.param([FIXED], "fix", [], ["audit"], id="fix-all-audit-again"),
         pytest.param([row("disk-bus", "compliant")], "fix", [], [], id="fix-nothing-to-do"),
         pytest.param([row("disk-bus", "compliant")], "audit", [], [], id="all-good"),
