@@ -10,6 +10,6 @@ _USR = Path(__file__).resolve().parent.parent
 # libvirt's binding, which fits the libvirt of the machine, and the libraries that Depends names
 sys.path += [str(_USR / "lib/reclaim"), "/usr/lib/python3/dist-packages"]
 
-from reclaim.__main__ import main  # noqa: E402 (it lies there)
+from reclaim.entry import main  # noqa: E402 (it lies there)
 
 sys.exit(main())

@@ -34,11 +34,15 @@ def run(verb: str, words: list[str]) -> int:
     start = Start(verb, tuple(words))
     if typed.here() is None:
         return _refuse("the current folder is gone: change to another")
-    os.environ.pop("PYTEST_PLUGINS", None)
     try:
         status = int(pytest.main([*arguments, *words], plugins=[start]))
         if sys.stdout is not None:
             sys.stdout.flush()
+    except (
+        KeyboardInterrupt
+    ):  # pytest hears it itself from the moment in which its session begins
+        print("reclaim: stopped before anything was judged", file=sys.stderr)  # noqa: T201
+        return int(pytest.ExitCode.INTERRUPTED)
     except BrokenPipeError:
         stop_printing()
         return 1

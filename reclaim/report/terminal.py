@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -127,6 +128,8 @@ def header(run: Run) -> list[str]:
     for part in run.parts:
         lines += _of_part(run.options, part)
     lines.append(f"reports: {printable(str(run.options.reports))}")
+    if os.environ.get("PYTEST_ADDOPTS", "").strip():
+        lines.append("PYTEST_ADDOPTS is set: pytest adds its options to this run")
     return lines + [f"reclaim: {notice}" for notice in _notices(run)]
 
 

@@ -64,6 +64,17 @@ def test_the_header_has_hypervisor_versions_and_guests(part: Part) -> None:
     assert "kvm\\x1b1" in line
 
 
+@pytest.mark.parametrize(("value", "lines"), [(None, 0), (" ", 0), ("-k web", 1)])
+def test_the_header_names_options_of_the_environment(
+    part: Part, monkeypatch: pytest.MonkeyPatch, value: str | None, lines: int
+) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("PYTEST_ADDOPTS", value)
+    named = [line for line in terminal.header(_run(part)) if "PYTEST_ADDOPTS" in line]
+    assert named == ["PYTEST_ADDOPTS is set: pytest adds its options to this run"] * lines
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
