@@ -46,9 +46,17 @@ def _sorted(runs: Iterable[Path]) -> list[Path]:
     return sorted(runs, key=_age, reverse=True)
 
 
-def _age(run: Path) -> tuple[str, int]:
+def _age(run: Path) -> tuple[str, bool, int]:
+    """Return the key that orders runs by age. Of runs that began in one second the link `latest` names the last."""
     stamp, number = NAME.fullmatch(run.name).groups()  # type: ignore[union-attr]
-    return stamp, int(number or 1)
+    return stamp, _is_linked(run), int(number or 1)
+
+
+def _is_linked(run: Path) -> bool:
+    try:
+        return (run.parent / LATEST).readlink().name == run.name
+    except OSError:
+        return False
 
 
 def find(text: str, reports: Path, holds: str = "") -> Path:

@@ -34,6 +34,21 @@ def test_the_newest_comes_first_and_a_link_is_no_run(reports: Path) -> None:
     assert runs.every(reports / "nothing") == []
 
 
+@pytest.mark.parametrize("last", ["audit", "fix", "fix-2"])
+def test_of_one_second_the_link_names_the_latest(reports: Path, last: str) -> None:
+    for name in ("audit", "audit-2", "fix", "fix-2"):
+        (reports / f"kvm2/20260104T000000Z-{name}").mkdir()
+    (reports / "kvm2/latest").unlink()
+    (reports / "kvm2/latest").symlink_to(f"20260104T000000Z-{last}")
+    assert runs.find("latest", reports) == reports / f"kvm2/20260104T000000Z-{last}"
+
+
+def test_a_link_that_leads_nowhere_is_no_obstacle(reports: Path) -> None:
+    (reports / "kvm2/latest").unlink()
+    (reports / "kvm2/latest").symlink_to("latest")
+    assert runs.find("latest", reports) == reports / NAMES[3]
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
