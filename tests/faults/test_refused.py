@@ -28,7 +28,7 @@ from tests.support import disk_xml, domain_xml, node
 
 THOROUGH = os.environ.get("RECLAIM_GUESTS") == "all"
 _CHOSEN = ("-k", "discard or bus or scsi_controller or backup")
-_SENTENCE = re.compile(r"^\d+ of \d+ guests? ", re.MULTILINE)
+_SENTENCE = re.compile(r"^(?:[A-Za-z ]+: )*\d+ of \d+ guests? ", re.MULTILINE)
 #: words that only a fault of reclaim's own brings
 _TRACES = ("Traceback", "INTERNALERROR", "a fault in reclaim")
 #: for each error, the calls that have it

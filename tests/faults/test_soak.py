@@ -33,7 +33,8 @@ def test_a_mixed_fleet_fixed_and_undone(tmp_path: Path, request: pytest.FixtureR
     cycles = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(cycles) == count
     assert all(one["same"] for one in cycles), "a definition is not what it was"
-    assert {tuple(one["statuses"]) for one in cycles} == {(0, 0)}
+    # the guests of libvirt's test driver have no inside: nothing is wrong, but not all could be looked at
+    assert {tuple(one["statuses"]) for one in cycles} == {(6, 0)}
     assert len({one["changes"] for one in cycles}) == 1
     assert cycles[0]["changes"] > 10
     warm, last = cycles[_WARM], cycles[-1]
