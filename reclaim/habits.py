@@ -255,7 +255,7 @@ def _no_such_path(argument: str, name: str) -> str:
 
 def selects_nothing(run: Run, expression: str) -> str:
     """Return the line for a -k *expression* that selects no row, with the names that are near."""
-    guests = [guest.name for part in run.parts for guest in part.guests]
+    guests = [guest.name for guest in run.guests]
     slugs = list(catalogue())
     near = ""
     for word in _WORD.findall(expression):
