@@ -31,6 +31,11 @@ def matches(glob: str, name: str) -> bool:
     return glob == name or _pattern(glob).match(name) is not None
 
 
+def is_any(globs: Iterable[str], name: str) -> bool:
+    """True if one of *globs* matches *name*."""
+    return any(matches(glob, name) for glob in globs)
+
+
 def literals(glob: str) -> int:
     """Return the number of characters of *glob* that match only themselves."""
     return len(re.sub(r"[*?]", "", _CLASS.sub("", glob)))
@@ -47,4 +52,5 @@ def is_host(globs: Iterable[str], host: str) -> bool:
     """True if one of *globs* matches the host name *host*, or its part before the first dot. Case does not count."""
     host = host.lower()
     names = (host, host.partition(".")[0])
-    return any(matches(glob.lower(), name) for glob in globs for name in names)
+    lower = [glob.lower() for glob in globs]
+    return any(is_any(lower, name) for name in names)

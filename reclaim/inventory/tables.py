@@ -120,7 +120,7 @@ class SshOfGuests(Ssh, Scoped):
         return self
 
     def is_for(self, guest: str) -> bool:
-        return any(names.matches(glob, guest) for glob in self.guests)
+        return names.is_any(self.guests, guest)
 
 
 class GuestNotes(Scoped):

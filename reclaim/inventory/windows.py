@@ -110,7 +110,7 @@ class Window(Scoped):
 
     def is_for(self, guest: str) -> bool:
         """True if it names *guest*."""
-        return any(names.matches(glob, guest) for glob in self.guests or ())
+        return names.is_any(self.guests or (), guest)
 
     @property
     def place(self) -> ZoneInfo:

@@ -15,6 +15,7 @@ from reclaim.base.home import CHECKS
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.record.record import Record, Row
+from reclaim.report.findings import depends
 from reclaim.report.summary import is_of_samples, waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
@@ -27,8 +28,6 @@ _PATHS = ("--inventory", "--backups", "--reports")
 _WHOLE = ("checks", "checks/", "./checks", "./checks/", ".")
 #: the end of an option that takes its value from the next word: one of a letter, as -k
 _ASKS = re.compile("-[a-zA-Z]")
-#: a fix that depends on another row, which names the way on; the second is of older versions' records
-_DEPENDS = re.compile("withheld: (?:depends on|waits for) ")
 #: guests that are named in one command; for more of them the command is as the run's was
 _NAMED = 8
 
@@ -188,11 +187,6 @@ def as_planned(record: Record) -> tuple[str, ...]:
     if record.run.mode == "plan" and "--force" in record.run.arguments:
         return "--fix", "--force"
     return ("--fix",)
-
-
-def depends(row: Row) -> bool:
-    """True if the fix of *row* depends on another row, which names the way on."""
-    return _DEPENDS.search(row.reason or "") is not None
 
 
 def _by_reason(record: Record, rows: Iterable[Row], *flags: str) -> list[Task]:

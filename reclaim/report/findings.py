@@ -78,6 +78,11 @@ def split(row: Row) -> tuple[str, str]:
     return reason[: block.start()], reason[block.end() :]
 
 
+def depends(row: Row) -> bool:
+    """True if the fix of *row* depends on another row, which names the way on."""
+    return _DEPENDS.match(split(row)[1]) is not None
+
+
 def causes(record: Record) -> list[Cause]:
     """Return the causes: the worst verdict first, then the requirement and the cause with the most rows."""
     several: dict[tuple[Verdict, str, str], Cause] = {}
@@ -177,8 +182,8 @@ def _blocks(rows: Iterable[Row]) -> list[str]:
 def _block(row: Row) -> tuple[str, str, str]:
     """Return the words for one row and for several, and the reason that keeps them from being fixed."""
     _, reason = split(row)
-    if depends := _DEPENDS.match(reason):
-        slug, state = depends[1], depends[2]
+    if other := _DEPENDS.match(reason):
+        slug, state = other[1], other[2]
         return "waits for ", "wait for ", f"{slug}: {state}" if state else slug
     if reason.startswith(_STOPPED):
         # the first such row has the whole reason, and so has a line of its own

@@ -11,7 +11,7 @@ from reclaim.base.text import counted, size
 from reclaim.report import pictures
 from reclaim.report.archived import ArchivedRun
 from reclaim.report.pictures import Trace
-from reclaim.report.summary import Standing
+from reclaim.report.summary import Standing, is_sample
 
 #: guests whose lines the index has; their number is limited, and the page names it
 MOST_GUESTS = 2000
@@ -63,7 +63,7 @@ class Site:
     @property
     def is_sample(self) -> bool:
         """True if its guests are definitions of libvirt's test driver."""
-        return self.newest.uri.startswith("test:")
+        return is_sample(self.newest.uri)
 
     @cached_property
     def counts(self) -> Counter[Standing]:

@@ -406,6 +406,7 @@ def environment() -> jinja2.Environment:
         "brief": brief.change,
         "clipped": brief.clipped,
         "counted": counted,
+        "is_of_samples": summary.is_of_samples,
     }
     jinja.globals |= {
         "glyphs": GLYPHS,

@@ -8,8 +8,8 @@ from reclaim.base.verdict import Verdict
 from reclaim.engine import journal
 from reclaim.record.record import Record, Row
 from reclaim.record.typed import undo
-from reclaim.report.commands import as_planned, depends, rerun, startable
-from reclaim.report.findings import is_told
+from reclaim.report.commands import as_planned, rerun, startable
+from reclaim.report.findings import depends, is_told
 from reclaim.report.summary import is_of_samples
 
 

@@ -278,7 +278,12 @@ def figures(records: Sequence[Record]) -> Figures:
 
 def is_of_samples(record: Record) -> bool:
     """True if the guests of *record* are definitions of libvirt's test driver."""
-    return record.hypervisor.uri.startswith("test:")
+    return is_sample(record.hypervisor.uri)
+
+
+def is_sample(uri: str) -> bool:
+    """True if *uri* is that of libvirt's test driver."""
+    return uri.startswith("test:")
 
 
 def _is_error(row: Row) -> bool:
