@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -31,6 +32,22 @@ class Group:
 
 _FLAG: dict[str, Any] = {"action": "store_true"}
 
+
+def given(text: str) -> str:
+    """Return *text*. If it is empty, as a variable of a shell is that is not set, it means no default.
+
+    Raises argparse.ArgumentTypeError then.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty")
+    return text
+
+
+def place(text: str) -> Path:
+    """Return the path *text*. Raises argparse.ArgumentTypeError if it is empty: Path would take the current folder."""
+    return Path(given(text))
+
+
 GROUPS = (
     Group(
         "reclaim",
@@ -39,6 +56,7 @@ GROUPS = (
             Option(
                 "--uri",
                 "libvirt URI (default: from --hosts, $LIBVIRT_DEFAULT_URI, qemu:///system)",
+                {"type": given},
             ),
             Option(
                 "--guests",
@@ -48,12 +66,12 @@ GROUPS = (
             Option(
                 "--inventory",
                 "TOML file: policy, guests that differ, ssh, backups",
-                {"metavar": "FILE", "type": Path},
+                {"metavar": "FILE", "type": place},
             ),
             Option(
                 "--backups",
                 "a folder with copies of disk images, to judge them too; may be repeated",
-                {"metavar": "DIR", "type": Path, "action": "append", "default": []},
+                {"metavar": "DIR", "type": place, "action": "append", "default": []},
             ),
         ),
     ),
@@ -116,7 +134,7 @@ GROUPS = (
                 "--reports",
                 "the folder of the reports (default: reports/ of a checkout, /var/lib/reclaim/reports for root, "
                 "else ~/.local/state/reclaim/reports)",
-                {"metavar": "DIR", "type": Path},
+                {"metavar": "DIR", "type": place},
             ),
             Option(
                 "--keep",
@@ -137,7 +155,7 @@ GROUPS = (
             Option(
                 "--metrics",
                 "write figures for Prometheus' textfile collector",
-                {"metavar": "FILE", "type": Path},
+                {"metavar": "FILE", "type": place},
             ),
         ),
     ),

@@ -35,6 +35,7 @@ from reclaim.engine import undo
 from reclaim.engine.engine import Subject
 from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
+from reclaim.files import whole
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
 from reclaim.report import html, junit, metrics, notify, screen, terminal
@@ -230,11 +231,14 @@ def _options(config: pytest.Config) -> Options:
     _expect_no_contradiction(option)
     folder = config.invocation_params.dir
     metrics_file = _file_of_metrics(config)
-    guests = options.listed(option.guests)
+    guests, given_hosts = options.listed(option.guests), getattr(option, "hosts", None)
     if option.guests is not None and not guests:
         raise pytest.UsageError("--guests: no name is given")
+    hosts = tuple(dict.fromkeys(options.listed(given_hosts)))
+    if given_hosts is not None and not hosts:
+        raise pytest.UsageError("--hosts: no host is given")
     return Options(
-        hosts=options.listed(getattr(option, "hosts", None)),
+        hosts=hosts,
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
@@ -292,6 +296,10 @@ def _file_of_metrics(config: pytest.Config) -> Path | None:
     path: Path = config.invocation_params.dir / given
     if not os.path.isdir(path.parent):  # noqa: PTH112 (False for a name that is too long)
         raise pytest.UsageError(f"--metrics {given}: there is no folder {path.parent}")
+    try:
+        whole.expect_file(path)
+    except OSError as exc:
+        raise pytest.UsageError(f"--metrics {given}: {exc.strerror}") from exc
     return path
 
 
