@@ -21,7 +21,7 @@ from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.engine import journal
 from reclaim.files import trust, whole
-from reclaim.record import record
+from reclaim.record import record, runs
 from reclaim.record.record import Record
 from reclaim.report import compare, page, summary
 from reclaim.report.archived import ArchivedRun, Delta, IndexState
@@ -84,7 +84,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
     """
     removed = []
     for home in _folders(reports):
-        for run in sorted(filter(_is_finished, _folders(home)), reverse=True)[keep:]:
+        for run in [*filter(_is_finished, runs.below(home))][keep:]:
             if _can_be_undone(run):
                 continue
             doomed = run.with_name(f".{run.name}.removed")
@@ -95,7 +95,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
 
 
 def _is_finished(run: Path) -> bool:
-    return bool(_RUN.fullmatch(run.name)) and (run / record.NAME).is_file()
+    return (run / record.NAME).is_file()
 
 
 def _can_be_undone(run: Path) -> bool:
