@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,22 @@ class Group:
 
 _FLAG: dict[str, Any] = {"action": "store_true"}
 
+
+def given(text: str) -> str:
+    """Return *text*. If it is empty, as a variable of a shell is that is not set, it means no default.
+
+    Raises argparse.ArgumentTypeError then.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty")
+    return text
+
+
+def place(text: str) -> Path:
+    """Return the path *text*. Raises argparse.ArgumentTypeError if it is empty: Path would take the current folder."""
+    return Path(given(text))
+
+
 GROUPS = (
     Group(
         "reclaim",
@@ -38,6 +55,7 @@ GROUPS = (
             Option(
                 "--uri",
                 "libvirt URI (default: from --hosts, $LIBVIRT_DEFAULT_URI, qemu:///system)",
+                {"type": given},
             ),
             Option(
                 "--guests",
@@ -47,12 +65,12 @@ GROUPS = (
             Option(
                 "--inventory",
                 "TOML file: policy, guests that differ, ssh, backups",
-                {"metavar": "FILE", "type": Path},
+                {"metavar": "FILE", "type": place},
             ),
             Option(
                 "--backups",
                 "a folder with copies of disk images, to judge them too; may be repeated",
-                {"metavar": "DIR", "type": Path, "action": "append", "default": []},
+                {"metavar": "DIR", "type": place, "action": "append", "default": []},
             ),
         ),
     ),
@@ -115,7 +133,7 @@ GROUPS = (
                 "--reports",
                 "the folder of the reports (default: reports/ of a checkout, /var/lib/reclaim/reports for root, "
                 "else ~/.local/state/reclaim/reports)",
-                {"metavar": "DIR", "type": Path},
+                {"metavar": "DIR", "type": place},
             ),
             Option(
                 "--keep",
@@ -136,7 +154,7 @@ GROUPS = (
             Option(
                 "--metrics",
                 "write figures for Prometheus' textfile collector",
-                {"metavar": "FILE", "type": Path},
+                {"metavar": "FILE", "type": place},
             ),
         ),
     ),
@@ -147,7 +165,7 @@ GROUPS = (
 HOSTS = Option(
     "--hosts",
     "other hypervisors, such as ssh://root@kvm1; the libvirt URI follows",
-    {"metavar": "HOST,…"},
+    {"metavar": "HOST,…", "type": given},
 )
 
 

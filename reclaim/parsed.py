@@ -13,6 +13,7 @@ from reclaim.base import home, stdout
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable
 from reclaim.engine.part import Options
+from reclaim.files import whole
 from reclaim.report import notify
 
 #: of each pair only one may be given, and why
@@ -38,11 +39,14 @@ def options_of(config: pytest.Config, metrics_file: Path | None) -> Options:
     option = config.option
     _expect_no_contradiction(option)
     folder = config.invocation_params.dir
-    guests = options.listed(option.guests)
+    guests, given_hosts = options.listed(option.guests), getattr(option, "hosts", None)
     if option.guests is not None and not guests:
         raise pytest.UsageError("--guests: no name is given")
+    hosts = tuple(dict.fromkeys(options.listed(given_hosts)))
+    if given_hosts is not None and not hosts:
+        raise pytest.UsageError("--hosts: no host is given")
     return Options(
-        hosts=options.listed(getattr(option, "hosts", None)),
+        hosts=hosts,
         uri=option.uri,
         guests=guests,
         inventory=option.inventory,
@@ -94,11 +98,15 @@ def _expect_no_contradiction(option: Any) -> None:
 
 
 def file_of_metrics(config: pytest.Config) -> Path | None:
-    """Return the file of --metrics, if it is given. Raises pytest.UsageError if its folder is not there."""
+    """Return the file of --metrics, if it is given. Raises pytest.UsageError if it cannot be written."""
     given = config.option.metrics
     if not given:
         return None
     path: Path = config.invocation_params.dir / given
     if not os.path.isdir(path.parent):  # noqa: PTH112 (False for a name that is too long)
         raise pytest.UsageError(f"--metrics {given}: there is no folder {path.parent}")
+    try:
+        whole.expect_file(path)
+    except OSError as exc:
+        raise pytest.UsageError(f"--metrics {given}: {exc.strerror}") from exc
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
@@ -84,9 +85,10 @@ def _linked(home: Path) -> Path | None:
 def find(text: str, reports: Path, holds: str = "") -> Path:
     """Return the run that *text* names: a path, `latest`, or the beginning of a name below *reports*.
 
-    Raises ReclaimError with one line if it names none or several, or if the latest has no file *holds*.
+    Raises ReclaimError with one line if it names none or several, or if the latest has no file *holds*, or several.
     """
-    if text and Path(text).exists():
+    # a link here that leads nowhere names no run of another folder
+    if text and os.path.lexists(text):
         return Path(text)
     known = every(reports)
     if text == LATEST and known:
@@ -109,8 +111,16 @@ def find(text: str, reports: Path, holds: str = "") -> Path:
 
 def _latest(known: list[Path], holds: str) -> Path:
     newest = known[0]
-    if not holds or (newest / holds).exists():
+    if not holds:
         return newest
+    # one run over several hypervisors has a folder of this name for each
+    parts = [run for run in known if run.name == newest.name and (run / holds).exists()]
+    if len(parts) > 1:
+        raise ReclaimError(
+            f"the latest run has {len(parts)} hypervisors: give one after the other: {_listed(map(_name, parts))}"
+        )
+    if parts:
+        return parts[0]
     others = [_name(run) for run in known if (run / holds).exists()]
     hint = f"the newest that did is {others[0]}" if others else "nor did any other"
     raise ReclaimError(f"the latest run, {_name(newest)}, changed nothing; {hint}")

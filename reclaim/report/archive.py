@@ -82,7 +82,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
     """
     removed = []
     for home in _folders(reports):
-        for run in sorted(filter(_is_finished, _folders(home)), reverse=True)[keep:]:
+        for run in [*filter(_is_finished, runs.below(home))][keep:]:
             if _can_be_undone(run):
                 continue
             doomed = run.with_name(f".{run.name}.removed")
@@ -93,7 +93,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
 
 
 def _is_finished(run: Path) -> bool:
-    return bool(runs.NAME.fullmatch(run.name)) and (run / record.NAME).is_file()
+    return (run / record.NAME).is_file()
 
 
 def _can_be_undone(run: Path) -> bool:

@@ -128,8 +128,9 @@ Samples = dict[tuple[str, Values], float]
 def _read(path: Path) -> Samples:
     """Return the samples of the file at *path* that are ours; none if it is not there, or no such file."""
     samples: Samples = {}
-    # another file than ours is overwritten, as it always was; and the parser raises ValueError for any mistake
-    with suppress(OSError, ValueError):
+    # another file than ours is overwritten, as it always was; the parser raises ValueError for a mistake, and
+    # IndexError or KeyError for a line that is torn
+    with suppress(OSError, ValueError, LookupError):
         text = whole.read(path, _MOST).decode("utf-8")
         for metric in text_string_to_metric_families(text):
             family = FAMILIES.get(metric.name.removeprefix("reclaim_"))

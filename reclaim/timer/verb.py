@@ -13,7 +13,7 @@ from typing import Any
 from reclaim import options
 from reclaim.base import home, typed
 from reclaim.base.errors import ReclaimError, Untrusted
-from reclaim.files import trust
+from reclaim.files import trust, whole
 from reclaim.inventory import read_inventory
 from reclaim.options import Option
 from reclaim.report import notify
@@ -102,6 +102,7 @@ def schedule(given: argparse.Namespace) -> ScheduledRun:
         raise ReclaimError(
             "--mode fix: it changes guests without a person at hand; give --unattended too if you mean that"
         )
+    _expect_run(given)
     if given.inventory is not None:
         read_inventory(given.inventory)
     writable = [_reports(given.reports)]
@@ -118,6 +119,24 @@ def schedule(given: argparse.Namespace) -> ScheduledRun:
     )
 
 
+def _expect_run(given: argparse.Namespace) -> None:
+    """Raise ReclaimError for options that every run would refuse."""
+    for flag, values in (("--guests", given.guests), ("--hosts", given.hosts)):
+        if values is not None and not options.listed(values):
+            raise ReclaimError(f"{flag}: no name is given")
+    if given.keep is not None and given.keep < 1:
+        raise ReclaimError(f"--keep {given.keep}: keep at least one run")
+    for flag in ("--boot-stopped", "--prove"):
+        if given.definitions_only and getattr(given, _name(flag)):
+            raise ReclaimError(
+                f"{flag} looks into guests and --definitions-only into none: give one of them"
+            )
+
+
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
 def _reports(given: Path | None) -> str:
     folder = (given or home.reports()).absolute()
     if given is not None and not folder.is_dir():
@@ -129,6 +148,10 @@ def _folder_of(flag: str, path: Path) -> str:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise ReclaimError(f"{flag} {path}: there is no folder {folder}")
+    try:
+        whole.expect_file(path)
+    except OSError as exc:
+        raise ReclaimError(f"{flag} {path}: {exc.strerror}") from exc
     return str(folder)
 
 
@@ -138,7 +161,7 @@ def _words(given: argparse.Namespace) -> Iterator[str]:
     if default and given.uri is None and given.hosts is None:
         yield from ("--uri", default)
     for option in _options():
-        value = getattr(given, option.flag.removeprefix("--").replace("-", "_"))
+        value = getattr(given, _name(option.flag))
         if option.flag == "--notify" and value is not None:
             value = _command(value)
         yield from _as_given(option, value)

@@ -106,6 +106,30 @@ def test_flags_that_do_not_go_together(tmp_path: Path, flags: tuple[str, ...], w
     refused(audit(tmp_path / "reports", *flags), *words)
 
 
+@pytest.mark.parametrize("flag", ["--uri", "--inventory", "--backups", "--reports", "--metrics", "--hosts"])
+def test_an_empty_value_stands_for_no_default(tmp_path: Path, flag: str) -> None:
+    """A variable of a shell that is not set must not lead a run to another hypervisor or folder."""
+    outcome = audit(tmp_path / "reports", f"{flag}=")
+    assert outcome.status == USAGE_ERROR, outcome.said
+    assert f"{flag}: {'no host is given' if flag == '--hosts' else 'the value is empty'}" in outcome.said
+    assert not outcome.reports.is_dir()
+
+
+def test_hosts_without_a_name(tmp_path: Path) -> None:
+    refused(audit(tmp_path / "reports", "--hosts", " ,", uri=None), "--hosts: no host is given")
+
+
+def test_a_host_that_is_named_twice_is_judged_once(tmp_path: Path) -> None:
+    outcome = audit(tmp_path / "reports", "--definitions-only", "--hosts", "local://, local://")
+    assert outcome.status == 1, outcome.said
+    assert outcome.document["hypervisor"]["name"] == "test-driver"
+
+
+@pytest.mark.parametrize("name", [".", "/dev/null"])
+def test_a_place_that_takes_no_file_of_metrics(tmp_path: Path, name: str) -> None:
+    refused(audit(tmp_path / "reports", "--metrics", name), f"--metrics {name}: no regular file")
+
+
 def test_a_reports_folder_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "reports"
     path.write_text("mine", encoding="ascii")

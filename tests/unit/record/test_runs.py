@@ -102,3 +102,27 @@ def test_the_latest_that_changed_nothing_cannot_be_taken_back(reports: Path) -> 
     assert str(caught.value) == f"the latest run, {NAMES[3]}, changed nothing; the newest that did is {NAMES[2]}"
     (reports / NAMES[3] / "journal.jsonl").touch()
     assert runs.find("latest", reports, "journal.jsonl") == reports / NAMES[3]
+
+
+def test_the_latest_run_over_several_hypervisors_is_taken_back_by_its_parts(reports: Path) -> None:
+    for name in ("kvm1", "kvm2", "kvm3"):
+        (reports / name / "20260105T000000Z-fix").mkdir(parents=True)
+    (reports / "kvm1/20260105T000000Z-fix/journal.jsonl").touch()
+    assert runs.find("latest", reports, "journal.jsonl") == reports / "kvm1/20260105T000000Z-fix"
+    (reports / "kvm3/20260105T000000Z-fix/journal.jsonl").touch()
+    with pytest.raises(ReclaimError) as caught:
+        runs.find("latest", reports, "journal.jsonl")
+    assert str(caught.value) == (
+        "the latest run has 2 hypervisors: give one after the other: "
+        "kvm1/20260105T000000Z-fix, kvm3/20260105T000000Z-fix"
+    )
+    assert runs.find("kvm3/2026", reports, "journal.jsonl") == reports / "kvm3/20260105T000000Z-fix"
+
+
+def test_a_link_that_leads_nowhere_is_not_the_run_of_another_folder(
+    reports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (reports / "kvm2/latest").unlink()
+    (reports / "kvm2/latest").symlink_to("removed")
+    monkeypatch.chdir(reports / "kvm2")
+    assert runs.find("latest", reports.parent / "others") == Path("latest")

@@ -6,6 +6,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,18 @@ def test_the_newest_runs_of_each_hypervisor_are_kept(tmp_path: Path) -> None:
         "kvm2/20260101T000000Z-audit",
     ]
     assert not (tmp_path / "kvm1/20260101T000000Z-audit").exists()
+
+
+def test_of_runs_of_one_second_the_latest_is_kept(tmp_path: Path) -> None:
+    first = records.archive(tmp_path, day(0))
+    for number in range(2, 12):
+        shutil.copytree(first, first.with_name(f"{first.name}-{number}"))
+    assert len(prune(tmp_path, 2)) == 9
+    assert names(tmp_path) == [f"{first.name}-10", f"{first.name}-11"]
+    shutil.copytree(tmp_path / "kvm1" / f"{first.name}-10", tmp_path / "kvm1/20260101T000000Z-fix")
+    (tmp_path / "kvm1/latest").symlink_to(f"{first.name}-11")
+    prune(tmp_path, 1)
+    assert names(tmp_path) == [f"{first.name}-11", "latest"]
 
 
 @pytest.mark.parametrize(

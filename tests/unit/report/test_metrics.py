@@ -166,8 +166,11 @@ def test_a_first_attempt_that_failed_has_no_success(tmp_path: Path) -> None:
         b'reclaim_guests{standing="returns"} 1\nreclaim_last_attempt_success{hypervisor="a"} 1\n',
         b'node_load1 0.5\nreclaim_unknown{hypervisor="kvm1"} 1\n',
         b"x" * 5_000_000,
+        b"# TYPE reclaim_guests ",
+        b"# HELP reclaim_guests\n# TYPE reclaim_guests",
+        b'reclaim_guests{hypervisor="kvm1",standing="returns"}\n',
     ],
-    ids=["bytes", "torn", "more-labels", "fewer-labels", "others", "large"],
+    ids=["bytes", "torn", "more-labels", "fewer-labels", "others", "large", "no-type", "no-help", "no-value"],
 )
 def test_a_file_that_is_not_ours_gives_nothing(tmp_path: Path, before: bytes) -> None:
     (tmp_path / "one").write_bytes(before)

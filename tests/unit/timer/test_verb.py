@@ -105,6 +105,13 @@ def test_no_option_of_a_run_makes_it_more(flag: str) -> None:
         (["--metrics", "nowhere/x.prom"], "--metrics nowhere/x.prom: there is no folder"),
         (["--inventory", "nowhere.toml"], "nowhere.toml"),
         (["--notify", "no-such-program"], "--notify no-such-program: there is no such program"),
+        (["--metrics", "."], "--metrics .: no regular file"),
+        (["--keep", "0"], "--keep 0: keep at least one run"),
+        (["--keep", "-1"], "--keep -1: keep at least one run"),
+        (["--guests", ","], "--guests: no name is given"),
+        (["--hosts", ","], "--hosts: no name is given"),
+        (["--prove", "--definitions-only"], "--prove looks into guests and --definitions-only into none"),
+        (["--boot-stopped", "--definitions-only"], "--boot-stopped looks into guests"),
     ],
 )
 def test_a_run_that_could_not_start_is_refused_now(words: list[str], why: str) -> None:
@@ -116,3 +123,10 @@ def test_a_run_that_could_not_start_is_refused_now(words: list[str], why: str) -
 def test_only_install_takes_options(action: str) -> None:
     with pytest.raises(ReclaimError, match="--calendar: only reclaim timer install takes it"):
         verb.run(parsed(action, "--calendar", "daily"), print)
+
+
+@pytest.mark.parametrize("flag", ["--uri", "--hosts", "--inventory", "--backups", "--reports", "--metrics"])
+def test_an_empty_value_does_not_install_another_run(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("install", flag, "")
+    assert f"argument {flag}: the value is empty" in capsys.readouterr().err
