@@ -96,6 +96,17 @@ def test_what_is_installed_is_no_checkout(tmp_path: Path) -> None:
     assert not (site / "checks/check_disk_serial.py").exists()
 
 
+def test_another_checkout_is_not_written_into(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = lying_in(ROOT)
+    monkeypatch.chdir(checkout / "docs")
+    assert main(["new", "disk-serial", TITLE, "--for", "disk", "--stage", "definition"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"reclaim: new: this command writes into {ROOT}, and you are in the checkout {checkout}: ")
+    assert lying_in(ROOT) == before
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with what a checkout has, its files empty."""
