@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from reclaim import options
-from reclaim.base.errors import ReclaimError
 from reclaim.base.home import CHECKS, HOME, make_importable
 from reclaim.base.secret import redacted
-from reclaim.base.text import printable
+from reclaim.base.text import printable, some
 from reclaim.engine.run import Run
-from reclaim.record import record, runs
+from reclaim.record import runs
+from reclaim.record.record import Record
 from reclaim.requirement import catalogue
 
 _CACHE = "reclaim keeps no cache: --lf reads the newest records of the reports"
@@ -58,8 +58,6 @@ _WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
 _OPERATORS = ("and", "or", "not")
 #: guests that a message names
 _NAMED = 6
-#: runs that are read back for the last verdict of a row
-_BACK = 20
 
 #: a row: the URI of its hypervisor, its requirement, guest, disk and path
 Key = tuple[str, str, "str | None", "str | None", "str | None"]
@@ -262,9 +260,8 @@ def selects_nothing(run: Run, expression: str) -> str:
     for word in _WORD.findall(expression):
         if word not in _OPERATORS and not near:
             near = options.near(word.replace("_", "-"), [*slugs, *guests])
-    shown = ", ".join(map(printable, guests[:_NAMED]))
-    more = f" and {len(guests) - _NAMED} more" if len(guests) > _NAMED else ""
-    hint = near or f" (requirements: {', '.join(slugs)}; guests: {shown}{more})"
+    shown = some([*map(printable, guests)], _NAMED)
+    hint = near or f" (requirements: {', '.join(slugs)}; guests: {shown})"
     return f"-k {printable(expression)!r} selects no row{hint}"
 
 
@@ -274,31 +271,19 @@ def failed_before(run: Run, keys: Iterable[Key]) -> set[Key] | None:
     for part in run.parts:
         uri = part.hypervisor.uri
         waiting = {key for key in keys if key[0] == uri}
-        for verdicts in _earlier(part.folder.parent, uri):
+        for record in runs.earlier(part.folder, redacted(uri)):
             if waiting <= newest.keys():
                 break
-            newest = verdicts | newest
+            newest = _outcomes(record, uri) | newest
     return {key for key in keys if newest.get(key) == "failed"} if newest else None
 
 
-def _earlier(reports: Path, uri: str) -> Iterator[dict[Key, str]]:
-    """Yield pytest's outcomes for the rows of the last runs of *uri*, the newest first."""
-    for folder in runs.below(reports)[:_BACK]:
-        try:
-            before = record.read(folder)
-        except ReclaimError:
-            continue  # this run, one that died, or one that was copied in part
-        if before.hypervisor.uri == redacted(uri):
-            yield {
-                (
-                    uri,
-                    row.requirement,
-                    row.guest,
-                    row.disk,
-                    row.backup,
-                ): row.verdict.outcome
-                for row in before.results
-            }
+def _outcomes(record: Record, uri: str) -> dict[Key, str]:
+    """Return pytest's outcomes for the rows of *record*, which is of *uri*."""
+    return {
+        (uri, row.requirement, row.guest, row.disk, row.backup): row.verdict.outcome
+        for row in record.results
+    }
 
 
 def arguments(config: pytest.Config) -> tuple[str, ...]:

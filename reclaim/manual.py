@@ -72,7 +72,8 @@ def _options_of_runs(runs: Iterable[RunVerb]) -> Iterator[str]:
                 else f" ({', '.join(option.verbs)})"
             )
             yield from _item(shown, f"{verbs.without_mode(option.help)}{only}.")
-    yield from _item("--hosts HOST,…", "other hypervisors, such as ssh://root@kvm1.")
+    hosts = options.HOSTS
+    yield from _item(f"{hosts.flag} {hosts.settings['metavar']}", f"{hosts.help}.")
 
 
 def _verb(verb: Verb) -> Iterator[str]:

@@ -144,6 +144,14 @@ GROUPS = (
 )
 
 
+#: testinfra declares it
+HOSTS = Option(
+    "--hosts",
+    "other hypervisors, such as ssh://root@kvm1; the libvirt URI follows",
+    {"metavar": "HOST,…"},
+)
+
+
 def every() -> Iterator[Option]:
     for group in GROUPS:
         yield from group.options

@@ -107,11 +107,8 @@ def help_of_run(verb: RunVerb) -> str:
             text = without_mode(option.help).replace("%", "%%")
             declared.add_argument(option.flag, help=text, **option.settings)
     declared = made.add_argument_group("other machines")
-    declared.add_argument(
-        "--hosts",
-        metavar="HOST,…",
-        help="other hypervisors, such as ssh://root@kvm1; the libvirt URI follows",
-    )
+    hosts = options.HOSTS
+    declared.add_argument(hosts.flag, help=hosts.help, **hosts.settings)
     return made.format_help().rstrip()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import libvirt
@@ -55,6 +56,12 @@ def size(count: float) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return *number* with *noun*: "1 disk", "2 disks", "3 entries" with a *plural* that takes more than an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Return the first *most* of *names* in one line, and the number of the others: "a, b and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def trouble(exc: OSError) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import libvirt
 from lxml import etree
 
-from reclaim.base.text import size
+from reclaim.base.text import size, some
 from reclaim.changes.change import Change
 from reclaim.changes.command import CommandChange
 from reclaim.changes.definition_change import DefinitionChange
@@ -149,9 +149,7 @@ def why_not_applied(guest: Guest, change: Change) -> str | None:
 def remark(guest: Guest, change: Change) -> str:
     """Return a warning about *change*, which is applied all the same; mostly ""."""
     if isinstance(change, DefinitionChange) and (names := _snapshots(guest)):
-        return (
-            f"reverting to the snapshot {_told(names)} brings the old definition back"
-        )
+        return f"reverting to the snapshot {some(names, _NAMES)} brings the old definition back"
     return ""
 
 
@@ -180,7 +178,7 @@ def why_not_started(guest: Guest, *, lately: bool = False) -> str | None:
             "for it"
         )
     if devices := host_devices.taken_by(guest, guest.persistent):
-        return f"a start would take from the host: {_told(devices)}"
+        return f"a start would take from the host: {some(devices, _NAMES)}"
     mine = image_users.uses(guest.hypervisor, guest.persistent.root, guest.name)
     return image_users.why_not_alone(guest, mine, lately=lately) or _why_no_room(guest)
 
@@ -372,13 +370,13 @@ def _moment_that_holds(guest: Guest, alteration: _Alteration) -> str | None:
     hardware = ", ".join(alteration.hardware)
     if hardware and (names := _snapshots(guest)):
         return (
-            f"the snapshot {_told(names)} holds the hardware as it is, and {hardware} would change: "
+            f"the snapshot {some(names, _NAMES)} holds the hardware as it is, and {hardware} would change: "
             f"a revert brings the old hardware to a guest that is set up for the new; delete the snapshots first"
         )
     if alteration.targets and (names := _checkpoints(guest)):
         return (
-            f"the checkpoint {_told(names)} knows the disk by its target, and {', '.join(alteration.targets)} would "
-            f"change: incremental backups would lose it; delete the checkpoints first, or keep the target's name "
+            f"the checkpoint {some(names, _NAMES)} knows the disk by its target, and {', '.join(alteration.targets)} "
+            f"would change: incremental backups would lose it; delete the checkpoints first, or keep the target's name "
             f'(inventory: policy.target = "keep")'
         )
     return None
@@ -398,11 +396,6 @@ def _checkpoints(guest: Guest) -> list[str]:
     return [checkpoint.getName() for checkpoint in checkpoints]
 
 
-def _told(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return f"{', '.join(names[:_NAMES])}{more}"
-
-
 def _asked(ask: Callable[[], T], nothing: T) -> T:
     """Return libvirt's answer, or *nothing* if its driver has no such thing. Raises libvirtError for the rest."""
     try:
@@ -416,7 +409,7 @@ def _asked(ask: Callable[[], T], nothing: T) -> T:
 def _stands_on(guest: Guest) -> str | None:
     names = _snapshots(guest)
     return (
-        f"the snapshot {_told(names)} may depend on its image: delete the snapshots first"
+        f"the snapshot {some(names, _NAMES)} may depend on its image: delete the snapshots first"
         if names
         else None
     )

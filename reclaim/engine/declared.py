@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reclaim.base.text import printable
+from reclaim.base.text import printable, some
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import GuestNotes, InventoryFile, Waiver
 from reclaim.inventory.keys import Scoped
@@ -127,11 +127,8 @@ def remarks(file: InventoryFile, hypervisors: Sequence[Hypervisor]) -> Iterator[
 
 
 def _listed(file: InventoryFile, names: list[Absent], most: int) -> str:
-    listed = [
-        f"{printable(each.name)} ({located(file, each.place)})" for each in names[:most]
-    ]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(listed) + more
+    listed = [f"{printable(each.name)} ({located(file, each.place)})" for each in names]
+    return some(listed, most)
 
 
 def ending_in_words(file: InventoryFile, ending: Ending) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.base.text import size
+from reclaim.base.text import size, some
 from reclaim.handles.agent_answers import AgentFilesystem, Interface
 from reclaim.handles.guest import Guest
 from reclaim.inside import fstab
@@ -202,10 +202,7 @@ class Wellbeing:
                 failed.append(unit)
         if not failed:
             return []
-        text = f"units failed that did not before: {', '.join(failed[:_SHOWN])}"
-        if len(failed) > _SHOWN:
-            text += f" and {len(failed) - _SHOWN} more"
-        return [text]
+        return [f"units failed that did not before: {some(failed, _SHOWN)}"]
 
 
 def observe(guest: Guest) -> Wellbeing | None:

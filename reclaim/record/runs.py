@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from os.path import commonprefix
 from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
-from reclaim.base.text import printable
+from reclaim.base.text import printable, some
+from reclaim.record import record
+from reclaim.record.record import Record
 
 LATEST = "latest"
 #: the name of a run's folder: its stamp, its mode, and a number if another run had the name
 NAME = re.compile(r"(\d{8}T\d{6}Z)-(?:audit|plan|fix)(?:-(\d+))?")
+#: runs that are gone back over to find the verdicts before
+_BACK = 20
 #: runs that a message names, and the likeness of those that are near
 _NAMED = 3
 _NEAR = 0.5
@@ -30,6 +34,21 @@ def below(folder: Path) -> list[Path]:
     )
 
 
+def earlier(run: Path, uri: str) -> Iterator[Record]:
+    """Yield the records of the last runs of *uri* beside *run*, the newest first. *uri* is as records have it.
+
+    A run that died, or that was copied in part, is left out.
+    """
+    others = [path for path in below(run.parent) if path.name != run.name]
+    for path in others[:_BACK]:
+        try:
+            before = record.read(path)
+        except ReclaimError:
+            continue
+        if before.hypervisor.uri == uri:
+            yield before
+
+
 def every(reports: Path) -> list[Path]:
     """Return the runs of all hypervisors below *reports*, the newest first.
 
@@ -43,20 +62,23 @@ def every(reports: Path) -> list[Path]:
 
 
 def _sorted(runs: Iterable[Path]) -> list[Path]:
-    return sorted(runs, key=_age, reverse=True)
+    """Return *runs*, the newest first. Of those that began in one second the link `latest` names the last."""
+    every = list(runs)
+    linked = {_linked(home) for home in {run.parent for run in every}}
+
+    def age(run: Path) -> tuple[str, bool, int]:
+        stamp, number = NAME.fullmatch(run.name).groups()  # type: ignore[union-attr]
+        return stamp, run in linked, int(number or 1)
+
+    return sorted(every, key=age, reverse=True)
 
 
-def _age(run: Path) -> tuple[str, bool, int]:
-    """Return the key that orders runs by age. Of runs that began in one second the link `latest` names the last."""
-    stamp, number = NAME.fullmatch(run.name).groups()  # type: ignore[union-attr]
-    return stamp, _is_linked(run), int(number or 1)
-
-
-def _is_linked(run: Path) -> bool:
+def _linked(home: Path) -> Path | None:
+    """Return the run that the link `latest` of one hypervisor names; None if it names none."""
     try:
-        return (run.parent / LATEST).readlink().name == run.name
+        return home / (home / LATEST).readlink().name
     except OSError:
-        return False
+        return None
 
 
 def find(text: str, reports: Path, holds: str = "") -> Path:
@@ -121,6 +143,4 @@ def _name(run: Path) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    listed = list(dict.fromkeys(names))
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(map(printable, listed[:_NAMED])) + more
+    return some([printable(name) for name in dict.fromkeys(names)], _NAMED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.engine import journal
 from reclaim.files import trust, whole
-from reclaim.record import record
+from reclaim.record import record, runs
 from reclaim.record.record import Record
 from reclaim.report import compare, page, summary
 from reclaim.report.archived import ArchivedRun, Delta, IndexState
@@ -31,7 +30,6 @@ from reclaim.report.summary import Standing
 INDEX = "index.html"
 _STATE = ".index.json"
 _LOCK = ".index.lock"
-_RUN = re.compile(r"\d{8}T\d{6}Z-(audit|plan|fix)(-\d+)?")
 #: runs of one hypervisor that a guest's line is drawn from
 _DRAWN = 60
 #: runs that the index lists, and hypervisors that it does not fold
@@ -74,7 +72,7 @@ def _sweep(reports: Path) -> None:
 
 def _is_half_removed(path: Path) -> bool:
     run = path.name[1:].removesuffix(".removed")
-    return bool(_RUN.fullmatch(run)) and not path.is_symlink()
+    return bool(runs.NAME.fullmatch(run)) and not path.is_symlink()
 
 
 def prune(reports: Path, keep: int) -> list[Path]:
@@ -95,7 +93,7 @@ def prune(reports: Path, keep: int) -> list[Path]:
 
 
 def _is_finished(run: Path) -> bool:
-    return bool(_RUN.fullmatch(run.name)) and (run / record.NAME).is_file()
+    return bool(runs.NAME.fullmatch(run.name)) and (run / record.NAME).is_file()
 
 
 def _can_be_undone(run: Path) -> bool:
@@ -158,7 +156,7 @@ def _scan(reports: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
             try:
                 status = (run / record.NAME).stat()
             except OSError:
-                if _RUN.fullmatch(run.name):
+                if runs.NAME.fullmatch(run.name):
                     unfinished.append(key)
             else:
                 stamps[key] = (status.st_mtime_ns, status.st_size)

@@ -15,7 +15,7 @@ from reclaim.base.home import CHECKS
 from reclaim.base.verdict import Verdict
 from reclaim.handles.guest import OFF, UNSTARTED
 from reclaim.record.record import Record, Row
-from reclaim.report.summary import waits_for_power
+from reclaim.report.summary import is_of_samples, waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
 _PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics", "--notify")
@@ -151,7 +151,7 @@ def tasks(record: Record) -> list[Task]:
         )
         command = _for_a_page(record, "--fix", "--restart", guests=_guests(power))
         waiting.append(Task([why], command, power))
-    if not record.hypervisor.uri.startswith("test:"):
+    if not is_of_samples(record):
         # the guests of libvirt's test driver have no inside
         waiting += _by_reason(record, [row for row in unseen if row.reason != OFF])
         waiting += _by_reason(record, startable(record, unseen), "--boot-stopped")

@@ -11,7 +11,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.text import last_words, printable, trouble
 from reclaim.engine.part import Part
 from reclaim.processes import child
-from reclaim.record import record, results, runs
+from reclaim.record import results, runs
 from reclaim.record.record import Record
 from reclaim.report import compare, page
 from reclaim.report.compare import Comparison
@@ -20,8 +20,6 @@ from reclaim.report.compare import Comparison
 SECONDS = 60
 #: bytes of its output that are read
 _MOST = 1024 * 1024
-#: runs that are gone back over to find one that judged everything
-_BACK = 20
 
 
 def expected(text: str) -> list[str]:
@@ -56,18 +54,7 @@ def notify(words: list[str], part: Part) -> str:
 
 def _earlier(part: Part, now: Record) -> Iterator[Record]:
     """Yield the runs before, the newest first, up to one that judged everything."""
-    before = [
-        folder
-        for folder in runs.below(part.folder.parent)
-        if folder.name != part.folder.name
-    ]
-    for folder in before[:_BACK]:
-        try:
-            past = record.read(folder)
-        except ReclaimError:
-            continue  # it died, or was copied in part
-        if past.hypervisor.uri != now.hypervisor.uri:
-            continue
+    for past in runs.earlier(part.folder, now.hypervisor.uri):
         yield past
         if not compare.is_narrow(past):
             return

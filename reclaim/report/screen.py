@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from reclaim.base.text import counted, printable, size
+from reclaim.base.text import counted, printable, size, some
 from reclaim.base.verdict import Verdict
 from reclaim.definition import machine_type
 from reclaim.engine.part import Part
@@ -222,7 +222,7 @@ def _in_full(causes: Sequence[Cause], *, reasons: bool = True) -> list[_Line]:
 
 
 def _line_of(cause: Cause) -> _Line:
-    names = _named(cause.subjects)
+    names = some(cause.subjects, _SUBJECTS)
     if "\n" in cause.text:
         # the last lines of a console
         lines = cause.text.replace("\n", f"\n{' ' * _INDENT}")
@@ -230,19 +230,12 @@ def _line_of(cause: Cause) -> _Line:
     return _Line(f"{cause.requirement}: {cause.text}: {names}", cause.verdict)
 
 
-def _named(subjects: list[str], most: int = _SUBJECTS) -> str:
-    """Return *subjects*, the first ones by name."""
-    names = ", ".join(subjects[:most])
-    more = len(subjects) - most
-    return f"{names} and {more} more" if more > 0 else names
-
-
 def _short(cause: Cause, columns: int | None) -> _Line:
     """Return *cause* in one line if that is possible: its first clause, cut off before the names of its guests."""
     clause = " ".join(cause.text.partition(";")[0].split())
     names = ""
     for most in (_SUBJECTS, 3, 1):
-        names = _named(cause.subjects, most)
+        names = some(cause.subjects, most)
         line = _Line(f"{cause.requirement}: {clause}: {names}", cause.verdict)
         if height(line.whole, columns) == 1:
             return line

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from reclaim.base.text import counted, printable
+from reclaim.base.text import counted, printable, some
 from reclaim.base.verdict import Verdict
 from reclaim.changes.boot_stopped import Boot
 from reclaim.changes.power import PowerCycle
@@ -214,10 +214,7 @@ def _death(died: Journal) -> Iterator[str]:
 def _several(entries: list[Entry]) -> str:
     """Return the number of changes, and the first of them by name."""
     names = list(dict.fromkeys(map(_named, entries)))
-    shown = ", ".join(names[:_NAMED])
-    if len(names) > _NAMED:
-        shown += f" and {len(names) - _NAMED} more"
-    return f"{counted(len(entries), 'change')} ({shown})"
+    return f"{counted(len(entries), 'change')} ({some(names, _NAMED)})"
 
 
 def _named(entry: Entry) -> str:

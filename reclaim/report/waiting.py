@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timezone
 
-from reclaim.base.text import counted, printable
+from reclaim.base.text import counted, printable, some
 from reclaim.record.record import Record
 
 #: guests that are named
@@ -21,11 +21,10 @@ def waiting(record: Record) -> list[str]:
     if not waits:
         return []
     guests = list(dict.fromkeys(guest for _, guest in waits))
-    names = ", ".join(map(printable, guests[:_NAMED]))
-    more = f" and {len(guests) - _NAMED} more" if len(guests) > _NAMED else ""
+    names = some([*map(printable, guests)], _NAMED)
     begins = f"{waits[0][0].astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
     verb = "waits for its" if len(guests) == 1 else "wait for their"
     which = "which" if len(guests) == 1 else "the first of which"
     return [
-        f"{counted(len(guests), 'guest')} {verb} maintenance window, {which} begins {begins}: {names}{more}"
+        f"{counted(len(guests), 'guest')} {verb} maintenance window, {which} begins {begins}: {names}"
     ]

@@ -23,17 +23,12 @@ from reclaim.timer.units import ScheduledRun
 
 #: options of a run that a timer does not take: the mode is --mode, and no timer stops guests
 _LEFT_OUT = ("--plan", "--fix", "--restart", "--force", "--json")
-_HOSTS = Option(
-    "--hosts",
-    "other hypervisors, such as ssh://root@kvm1",
-    {"metavar": "HOST,…"},
-)
 _ACTIONS = ("install", "remove", "status")
 
 
 def _options() -> Iterator[Option]:
     yield from (option for option in options.every() if option.flag not in _LEFT_OUT)
-    yield _HOSTS
+    yield options.HOSTS
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reclaim.base.text import LIMIT, last_words, printable, size
+from reclaim.base.text import LIMIT, last_words, printable, size, some
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,17 @@ def test_the_last_words_are_as_many_lines_as_are_asked_for() -> None:
 
 def test_the_last_words_show_no_secret() -> None:
     assert "hunter2" not in last_words(f"{'x' * 180} password=hunter2hunter2")
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a, b"),
+        (["a", "b", "c"], "a, b and 1 more"),
+        (list("abcde"), "a, b and 3 more"),
+    ],
+)
+def test_the_first_names_are_shown_and_the_others_counted(names: list[str], shown: str) -> None:
+    assert some(names, 2) == shown
