@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import FOREIGN, ROOT
+from tests.command import ROOT, own_settings, ran
 
 _LINKED = ("checks", "fixers", "reclaim", "lab", "conftest.py", "pyproject.toml", "Makefile")
 _DAEMONS = [path for name in ("libvirtd", "virtqemud") if (path := shutil.which(name, path="/usr/sbin:/usr/bin"))]
@@ -58,16 +58,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def _run(home: Path, *command: str, **env: str) -> Said:
-    kept = {key: value for key, value in os.environ.items() if key not in FOREIGN and not key.startswith("MAKE")}
-    done = subprocess.run(
-        command,
-        cwd=home,
-        env={**kept, "COLUMNS": "160", **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    kept = own_settings(*(key for key in os.environ if key.startswith("MAKE")))
+    done = ran(*command, stand=home, env={**kept, "COLUMNS": "160", **env})
     return Said(done.returncode, done.stdout, done.stderr)
 
 

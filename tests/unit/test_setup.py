@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import ran
 from tests.support import ROOT
 
 TOOLS = ("bash", "dirname", "sed", "head", "uname", "sh", "env", "id")
@@ -31,14 +32,8 @@ def _setup(folder: Path, kind: str, manager: str, python: str) -> subprocess.Com
     for tool in TOOLS:
         (folder / "bin" / tool).symlink_to(str(shutil.which(tool)))
     _program(folder / "bin" / manager, f"#!/bin/sh\ntouch {folder}/installed\nexit 1\n")
-    return subprocess.run(
-        [str(folder / "scripts/setup.sh"), kind],
-        env={"PATH": str(folder / "bin"), "RECLAIM_PYTHON": str(_program(folder / "python3", python))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {"PATH": str(folder / "bin"), "RECLAIM_PYTHON": str(_program(folder / "python3", python))}
+    return ran(folder / "scripts/setup.sh", kind, env=env)
 
 
 @pytest.mark.parametrize("manager", ["apt-get", "dnf"])
