@@ -19,9 +19,9 @@ except ModuleNotFoundError as exc:
         "or install reclaim[libvirt], which builds one"
     ) from exc
 
-from reclaim import __version__, options, rules, scaffold, started, verbs
+from reclaim import __version__, rules, scaffold, started, verbs
 from reclaim.backups.verify import verify
-from reclaim.base import home
+from reclaim.base import home, nearest
 from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
 from reclaim.engine import journal
@@ -34,7 +34,7 @@ from reclaim.processes import bytecode, programs
 from reclaim.record import record, runs
 from reclaim.report import archive, compare, page, publish
 from reclaim.requirement import STAGES
-from reclaim.timer import verb
+from reclaim.timer import verb as timer_verb
 from reclaim.verbs import RUNS, Verb
 
 _HELP = ("help", "--help", "-h")
@@ -104,7 +104,7 @@ def _no_such_verb(name: str) -> str:
     known = [*(verb.name for verb in RUNS), *_BY_NAME, "help"]
     if name.startswith("-"):
         return f"{printable(name)}: begin with a verb: {', '.join(known)}"
-    hint = options.near(name, known) or f" (there are: {', '.join(known)})"
+    hint = nearest.near(name, known) or f" (there are: {', '.join(known)})"
     return f"{printable(name)}: there is no such verb{hint}"
 
 
@@ -196,8 +196,18 @@ def _rules(given: argparse.Namespace) -> int:
     return _show("\n\n\n".join(map(rules.whole, given.slugs)))
 
 
+def _inventory(given: argparse.Namespace) -> int:
+    def say(text: str) -> None:
+        _say(printable(text))
+
+    def show(text: str) -> int:
+        return _show(text, end="")
+
+    return inventory_verbs.run(given, inventory_verbs.Printer(say, show))
+
+
 def _timer(given: argparse.Namespace) -> int:
-    return verb.run(given, _say)
+    return timer_verb.run(given, _say)
 
 
 def _new(given: argparse.Namespace) -> int:
@@ -220,9 +230,9 @@ def _say(text: str) -> None:
         _print_no_more(exc)
 
 
-def _show(text: object) -> int:
+def _show(text: object, end: str = "\n") -> int:
     try:
-        print(text, flush=True)  # noqa: T201
+        print(text, end=end, flush=True)  # noqa: T201
     except OSError as exc:
         return _print_no_more(exc)
     return 0
@@ -278,9 +288,7 @@ def _declare_verify(parser: argparse.ArgumentParser) -> None:
         "--image",
         help="the image, or a snapshot of it (default: that of the disk with a matching name)",
     )
-    parser.add_argument(
-        "--uri", help="libvirt URI of the guests (default: qemu:///system)"
-    )
+    verbs.declare_uri(parser)
 
 
 def _declare_report(parser: argparse.ArgumentParser) -> None:
@@ -380,7 +388,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
                 "inventory",
                 inventory_verbs.HELP,
                 inventory_verbs.declare,
-                inventory_verbs.run,
+                _inventory,
             ),
             Verb(
                 "verify-backup",
@@ -397,7 +405,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             Verb(
                 "timer",
                 "audit on a schedule of systemd: install, remove, status",
-                verb.declare,
+                timer_verb.declare,
                 _timer,
             ),
             Verb(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from reclaim import options
+from reclaim.base import nearest
 from reclaim.base.home import CHECKS, HOME, make_importable
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable, some
@@ -119,7 +120,7 @@ def _unknown_option(flag: str, known: list[str]) -> str:
     for foreign, why in _FOREIGN.items():
         if flag == foreign or (len(foreign) == 2 and flag.startswith(foreign)):
             return f"{printable(flag)}: {why}"
-    return f"{printable(flag)}: there is no such option{options.near(flag, known)}"
+    return f"{printable(flag)}: there is no such option{nearest.near(flag, known)}"
 
 
 def expect_workable(config: pytest.Config) -> None:
@@ -211,7 +212,7 @@ def expect_no_near_miss(config: pytest.Config) -> None:
     """Raise pytest.UsageError if a path that does not exist is nearly that of the checks."""
     for argument in config.args:
         name = argument.partition("::")[0].rstrip("/")
-        if options.near(name, ["checks"]) and not Path(name).exists():
+        if nearest.near(name, ["checks"]) and not Path(name).exists():
             make_importable()
             raise pytest.UsageError(_no_such_path(argument, name))
 
@@ -240,8 +241,8 @@ def _checks() -> Iterator[tuple[str, Path]]:
 
 def _no_such_path(argument: str, name: str) -> str:
     known = [f"checks/{file.name}" for _, file in _checks()]
-    hint = options.near(f"checks/{Path(name).name}", known)
-    if options.near(Path(name).name, ["checks"]):
+    hint = nearest.near(f"checks/{Path(name).name}", known)
+    if nearest.near(Path(name).name, ["checks"]):
         hint = "; did you mean checks/?"
     return (
         f"{printable(argument)}: there is no such file or folder of checks"
@@ -254,12 +255,12 @@ def _no_such_path(argument: str, name: str) -> str:
 
 def selects_nothing(run: Run, expression: str) -> str:
     """Return the line for a -k *expression* that selects no row, with the names that are near."""
-    guests = [guest.name for part in run.parts for guest in part.guests]
+    guests = [guest.name for guest in run.guests]
     slugs = list(catalogue())
     near = ""
     for word in _WORD.findall(expression):
         if word not in _OPERATORS and not near:
-            near = options.near(word.replace("_", "-"), [*slugs, *guests])
+            near = nearest.near(word.replace("_", "-"), [*slugs, *guests])
     shown = some([*map(printable, guests)], _NAMED)
     hint = near or f" (requirements: {', '.join(slugs)}; guests: {shown})"
     return f"-k {printable(expression)!r} selects no row{hint}"

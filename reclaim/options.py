@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +154,6 @@ HOSTS = Option(
 def every() -> Iterator[Option]:
     for group in GROUPS:
         yield from group.options
-
-
-def near(word: str, known: list[str]) -> str:
-    """Return words that name those of *known* that are near *word*, or nothing."""
-    nearest = get_close_matches(word, list(dict.fromkeys(known)), 3, 0.75)
-    return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
 
 
 def listed(values: list[str] | str | None) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ pytest's own outcomes stay passed, failed and skipped: a fourth one crashes pyte
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import sys
 import threading
@@ -24,7 +23,7 @@ import libvirt
 import pytest
 from _pytest.runner import runtestprotocol
 
-from reclaim import habits, options
+from reclaim import habits, options, parsed
 from reclaim.base import discreet, home, stdout
 from reclaim.base.errors import Mistakes, ProbeError, ReclaimError
 from reclaim.base.home import CHECKS
@@ -33,7 +32,7 @@ from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
 from reclaim.engine import undo
 from reclaim.engine.engine import Subject
-from reclaim.engine.part import Options, Part
+from reclaim.engine.part import Part
 from reclaim.engine.run import Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
@@ -112,7 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not _wants_checks(config):
         habits.expect_no_near_miss(config)
         return
-    metrics_file = _file_of_metrics(config)
+    metrics_file = parsed.file_of_metrics(config)
     if metrics_file is not None and not config.option.collectonly:
         config.stash[METRICS] = metrics_file
     home.make_importable()
@@ -120,7 +119,7 @@ def pytest_configure(config: pytest.Config) -> None:
     habits.expect_workable(config)
     habits.expect_collecting(config)
     discreet.begin(config)
-    run = config.stash[RUN] = Run(_options(config))
+    run = config.stash[RUN] = Run(parsed.options_of(config, metrics_file))
     run.chosen = _chooses(config)
     if config.get_verbosity() >= 0:
         run.waits = _tell_early
@@ -204,95 +203,6 @@ class _Stop:
 
 
 _stop = _Stop()
-
-
-#: of each pair only one may be given, and why
-_EXCLUSIVE = (
-    ("fix", "plan", "--plan changes nothing and --fix does"),
-    (
-        "boot_stopped",
-        "definitions_only",
-        "--boot-stopped looks into guests and --definitions-only into none",
-    ),
-    (
-        "prove",
-        "definitions_only",
-        "--prove writes in the guests and --definitions-only looks into none",
-    ),
-)
-#: options that change how others work, and of those the ones of which one must be given
-_ONLY_WITH = (("restart", ("fix",)), ("force", ("fix", "plan")))
-
-
-def _options(config: pytest.Config) -> Options:
-    """Return the options of the command line. Raises pytest.UsageError if they contradict each other."""
-    option = config.option
-    _expect_no_contradiction(option)
-    folder = config.invocation_params.dir
-    metrics_file = _file_of_metrics(config)
-    guests = options.listed(option.guests)
-    if option.guests is not None and not guests:
-        raise pytest.UsageError("--guests: no name is given")
-    return Options(
-        hosts=options.listed(getattr(option, "hosts", None)),
-        uri=option.uri,
-        guests=guests,
-        inventory=option.inventory,
-        backups=tuple(folder / path for path in option.backups),
-        mode="fix" if option.fix else "plan" if option.plan else "audit",
-        restart=option.restart,
-        force=option.force,
-        boot_stopped=option.boot_stopped,
-        prove=option.prove,
-        definitions_only=option.definitions_only,
-        reports=folder / (option.reports or home.reports()),
-        keep=option.keep,
-        metrics=metrics_file,
-        notify=_command_of_notice(option),
-        arguments=habits.arguments(config),
-        started_in=folder,
-    )
-
-
-def _command_of_notice(option: Any) -> tuple[str, ...]:
-    if option.notify is None:
-        return ()
-    try:
-        return tuple(notify.expected(option.notify))
-    except ReclaimError as exc:
-        raise pytest.UsageError(printable(str(exc))) from exc
-
-
-def _expect_no_contradiction(option: Any) -> None:
-    """Raise pytest.UsageError for options that do not go together, and for --keep if it would keep nothing."""
-    if option.json and option.collectonly:
-        raise pytest.UsageError(
-            "--json prints the record of a run, and --co makes none: give one of them"
-        )
-    if option.json and not stdout.is_reserved():
-        raise pytest.UsageError(
-            "--json: it comes too late in PYTEST_ADDOPTS or a configuration: give it on the command line"
-        )
-    for flag, needs in _ONLY_WITH:
-        if getattr(option, flag) and not any(getattr(option, need) for need in needs):
-            raise pytest.UsageError(f"--{flag} goes with --{' or --'.join(needs)}")
-    for first, second, why in _EXCLUSIVE:
-        if getattr(option, first) and getattr(option, second):
-            raise pytest.UsageError(f"{why}: give one of them")
-    if option.keep is not None and option.keep < 1:
-        raise pytest.UsageError(
-            f"--keep {option.keep}: keep at least the run that is made now"
-        )
-
-
-def _file_of_metrics(config: pytest.Config) -> Path | None:
-    given = config.option.metrics
-    if not given:
-        return None
-    path: Path = config.invocation_params.dir / given
-    if not os.path.isdir(path.parent):  # noqa: PTH112 (False for a name that is too long)
-        raise pytest.UsageError(f"--metrics {given}: there is no folder {path.parent}")
-    return path
 
 
 @pytest.hookimpl(trylast=True, optionalhook=True)
@@ -495,8 +405,7 @@ def pytest_collection_modifyitems(
         config.stash[NOTES] = [habits.selects_nothing(run, config.option.keyword)]
     last = _failed_before(config, run, items)
     order = {slug: number for number, slug in enumerate(catalogue())}
-    every = [guest for part in run.parts for guest in part.guests]
-    guests = {guest: number for number, guest in enumerate(every)}
+    guests = {guest: number for number, guest in enumerate(run.guests)}
 
     first = {key[2] for key in last}
 
@@ -728,7 +637,7 @@ def _finished(run: Run, subject: Subject, nextitem: pytest.Item | None) -> None:
     ):
         return
     subject.guest.lighten()
-    if sum(len(part.guests) for part in run.parts) > _KEPT:
+    if run.guest_count > _KEPT:
         subject.guest.forget(inside=False)
 
 
@@ -738,8 +647,8 @@ def _guest_line(item: pytest.Item) -> None:
         "terminalreporter"
     )
     subject = _subject(item)
-    guests = sum(len(part.guests) for part in item.config.stash[RUN].parts)
-    if reporter.verbosity == 0 and subject is not None and guests <= _NAMED:
+    has_names = item.config.stash[RUN].guest_count <= _NAMED
+    if reporter.verbosity == 0 and subject is not None and has_names:
         name = printable(subject.guest.name) if subject.guest else "backups"
         reporter.write_ensure_prefix(f"{name} ", "")
 
@@ -891,8 +800,13 @@ def _finish_junit(session: pytest.Session) -> None:
     lost = junit.write(session.config)
     if lost:
         session.config.stash[TROUBLES].append(f"reclaim: {lost}")
-        if session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        _fail(session)
+
+
+def _fail(session: pytest.Session) -> None:
+    """Give a run that found nothing the status of a failure: a file of it is missing."""
+    if session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _finish_run(
@@ -941,9 +855,8 @@ def _finish_pages(session: pytest.Session, run: Run) -> None:
     config.stash[TROUBLES] += troubles
     config.stash[TROUBLES] += [f"reclaim: {line}" for line in others if line]
     are_written = all(part.is_written for part in run.parts)
-    is_lost = bool(lost) or not are_written
-    if is_lost and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if lost or not are_written:
+        _fail(session)
 
 
 def _heard(config: pytest.Config, work: Callable[[], str]) -> str:

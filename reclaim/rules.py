@@ -6,7 +6,7 @@ import inspect
 import json
 from typing import Any
 
-from reclaim import options
+from reclaim.base import nearest
 from reclaim.base.errors import ReclaimError
 from reclaim.requirement import Requirement, catalogue
 from reclaim.verbs import paragraphs
@@ -87,7 +87,7 @@ def expected(slug: str) -> Requirement:
     known = catalogue()
     requirement = known.get(slug.replace("_", "-"))
     if requirement is None:
-        hint = options.near(slug, list(known)) or f" (there are: {', '.join(known)})"
+        hint = nearest.near(slug, list(known)) or f" (there are: {', '.join(known)})"
         raise ReclaimError(f"{slug}: there is no such requirement{hint}")
     return requirement
 

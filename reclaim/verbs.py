@@ -65,6 +65,13 @@ def parser(verb: Verb) -> argparse.ArgumentParser:
     return made
 
 
+def declare_uri(parser: argparse.ArgumentParser) -> None:
+    """Add --uri to the *parser* of a verb that asks a hypervisor for its guests."""
+    parser.add_argument(
+        "--uri", help="libvirt URI of the guests (default: qemu:///system)"
+    )
+
+
 def overview(groups: Iterable[tuple[str, Iterable[Verb | RunVerb]]]) -> str:
     """Return the help of the whole command: the verbs in groups, a line for each."""
     lines = [

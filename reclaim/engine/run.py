@@ -88,6 +88,15 @@ class Run:
         """True if this run may change something, so that it needs the hypervisor's lock."""
         return self.options.mode == "fix" or self.options.boot_stopped
 
+    @property
+    def guests(self) -> list[Guest]:
+        return [guest for part in self.parts for guest in part.guests]
+
+    @property
+    def guest_count(self) -> int:
+        """The number of `guests`, for those who ask at every row."""
+        return sum(len(part.guests) for part in self.parts)
+
     def open(self) -> None:
         """Connect. Raises ReclaimError if a hypervisor, a guest or the inventory is not there."""
         options = self.options

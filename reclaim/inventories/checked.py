@@ -10,12 +10,12 @@ from datetime import timedelta
 import testinfra
 
 from reclaim.base.errors import ProbeError
+from reclaim.base.nearest import meant
 from reclaim.base.text import printable
 from reclaim.engine import declared
 from reclaim.engine.declared import located
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import InventoryFile
-from reclaim.inventory.nearest import meant
 from reclaim.inventory.places import Place
 from reclaim.processes import limited
 

@@ -120,14 +120,19 @@ def _zone() -> str:
     return name if found else "UTC"
 
 
-def write(path: Path, content: str) -> None:
-    """Write *content* to *path*, where nothing may be yet. Raises ReclaimError; then no file is left."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
-    except FileExistsError as exc:
+def expect_absent(path: Path) -> None:
+    """Raise ReclaimError if something is at *path*."""
+    if os.path.lexists(path):
         raise ReclaimError(
             f"--output {path}: it is there already: give a new name, or remove it"
-        ) from exc
+        )
+
+
+def write(path: Path, content: str) -> None:
+    """Write *content* to *path*, where nothing may be yet. Raises ReclaimError; then no file is left."""
+    expect_absent(path)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
     except OSError as exc:
         raise ReclaimError(f"--output {path}: {exc.strerror}") from exc
     try:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
+from reclaim import options, verbs
 from reclaim.base.errors import ReclaimError
+from reclaim.base.nearest import meant
 from reclaim.base.text import counted, printable
 from reclaim.handles.clock import this_machines
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.inventories import checked, explained, schema, starter
 from reclaim.inventory import Inventory, InventoryFile, read_file
-from reclaim.inventory.nearest import meant
 from reclaim.requirement import catalogue
 
 #: the inventory that is meant if none is named
@@ -25,28 +25,39 @@ HELP = "write an inventory, check it, or explain what it means for a guest"
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `inventory` to *parser*."""
-    verbs = parser.add_subparsers(
+    own = parser.add_subparsers(
         dest="inventory_verb", required=True, metavar="{init,check,explain,schema}"
     )
-    _declare_init(verbs.add_parser("init", help="write one from the guests here"))
+    _declare_init(own.add_parser("init", help="write one from the guests here"))
     _declare_check(
-        verbs.add_parser(
+        own.add_parser(
             "check",
             help="list mistakes (status 2), and names that meet no guest, waivers that end, and the like (status 1)",
         )
     )
     _declare_explain(
-        verbs.add_parser(
+        own.add_parser(
             "explain", help="list the settings for a guest, and the line of each"
         )
     )
-    printing = verbs.add_parser("schema", help="print its JSON schema, for editors")
+    printing = own.add_parser("schema", help="print its JSON schema, for editors")
     printing.set_defaults(do=_schema)
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Printer:
+    """How the command prints: *say* one line, of whatever text, and *show* a whole document as it is.
+
+    *show* returns the exit status.
+    """
+
+    say: Callable[[str], None]
+    show: Callable[[str], int]
+
+
+def run(given: argparse.Namespace, printer: Printer) -> int:
     """Do it. Return 0, or for `check` 1 if there is something to look at. Raises ReclaimError for wrong use."""
-    status: int = options.do(options)
+    status: int = given.do(given, printer)
     return status
 
 
@@ -57,7 +68,7 @@ def _declare_init(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a new file (default: standard output)",
     )
-    _declare_hypervisor(parser)
+    verbs.declare_uri(parser)
     parser.set_defaults(do=_init)
 
 
@@ -75,7 +86,7 @@ def _declare_check(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="check the file alone: ask no hypervisor for its guests",
     )
-    _declare_hypervisor(parser)
+    verbs.declare_uri(parser)
     parser.add_argument(
         "--hosts",
         metavar="HOST,…",
@@ -93,19 +104,13 @@ def _declare_explain(parser: argparse.ArgumentParser) -> None:
         default=_FILE,
         help=f"the inventory (default: {_FILE})",
     )
-    _declare_hypervisor(parser)
+    verbs.declare_uri(parser)
     parser.add_argument(
         "--on",
         metavar="NAME",
         help="the name of the guest's hypervisor: then none is asked",
     )
     parser.set_defaults(do=_explain)
-
-
-def _declare_hypervisor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--uri", help="libvirt URI of the guests (default: qemu:///system)"
-    )
 
 
 @contextmanager
@@ -126,76 +131,73 @@ def _connected(
         yield connected
 
 
-def _init(options: argparse.Namespace) -> int:
-    output: Path | None = options.output
-    if output is not None and os.path.lexists(output):
-        raise ReclaimError(
-            f"--output {output}: it is there already: give a new name, or remove it"
-        )
-    with _connected(Inventory(), options.uri, readonly=False) as (hypervisor,):
+def _init(given: argparse.Namespace, printer: Printer) -> int:
+    path: Path | None = given.output
+    if path is not None:
+        starter.expect_absent(path)
+    with _connected(Inventory(), given.uri, readonly=False) as (hypervisor,):
         text = starter.text(hypervisor)
-    if output is None:
-        print(text, end="")  # noqa: T201
-    else:
-        starter.write(output, text)
-        _say(str(output))
+    if path is None:
+        return printer.show(text)
+    starter.write(path, text)
+    printer.say(str(path))
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    file = read_file(options.file, catalogue())
-    if options.no_guests:
-        return _report(file, list(checked.too_short(file)), "no guest was looked for")
-    given: str = options.hosts or ""
-    hosts: list[str | None] = [host for host in given.split(",") if host]
-    with _connected(file.inventory, options.uri, hosts or [None]) as hypervisors:
+def _check(given: argparse.Namespace, printer: Printer) -> int:
+    file = read_file(given.file, catalogue())
+    if given.no_guests:
+        remarks = list(checked.too_short(file))
+        return _report(file, remarks, "no guest was looked for", printer)
+    hosts: Sequence[str | None] = options.listed(given.hosts) or (None,)
+    with _connected(file.inventory, given.uri, hosts) as hypervisors:
         names = ", ".join(printable(each.name) for each in hypervisors)
         number = sum(len(each.guests) for each in hypervisors)
         here = f"{counted(number, 'guest')} of {names}"
-        return _report(file, checked.remarks(file, hypervisors), here)
+        return _report(file, checked.remarks(file, hypervisors), here, printer)
 
 
-def _report(file: InventoryFile, remarks: list[str], here: str) -> int:
+def _report(
+    file: InventoryFile, remarks: list[str], here: str, printer: Printer
+) -> int:
     for remark in remarks:
-        _say(remark)
+        printer.say(remark)
     if remarks:
         return 1
-    _say(f"{file.path}: no mistakes; {here}")
+    printer.say(f"{file.path}: no mistakes; {here}")
     return 0
 
 
-def _explain(options: argparse.Namespace) -> int:
-    file: InventoryFile = read_file(options.inventory, catalogue())
-    guest: str = options.guest
-    if options.on is not None:
-        part = file.inventory.on_hypervisor(options.on)
-        _print_explained(file, part, guest, options.on, this_machines())
-        return 0
-    with _connected(file.inventory, options.uri) as (hypervisor,):
+def _explain(given: argparse.Namespace, printer: Printer) -> int:
+    file = read_file(given.inventory, catalogue())
+    guest: str = given.guest
+    if given.on is not None:
+        part = file.inventory.on_hypervisor(given.on)
+        lines = explained.lines(file, part, guest, this_machines())
+        return _print_explained(file, guest, given.on, lines, printer)
+    with _connected(file.inventory, given.uri) as (hypervisor,):
         if guest not in hypervisor.guest_names:
             close = meant(guest, hypervisor.guest_names)
             raise ReclaimError(
                 f"no guest of {hypervisor.name} is called {guest}{close}; for a guest of another hypervisor give its "
                 "name with --on NAME"
             )
-        _print_explained(
-            file, hypervisor.inventory, guest, hypervisor.name, hypervisor.now()
-        )
-    return 0
+        lines = explained.lines(file, hypervisor.inventory, guest, hypervisor.now())
+        return _print_explained(file, guest, hypervisor.name, lines, printer)
 
 
 def _print_explained(
-    file: InventoryFile, part: Inventory, guest: str, hypervisor: str, now: datetime
-) -> None:
-    _say(f"{guest} on {hypervisor}, by {file.path}")
-    for line in explained.lines(file, part, guest, now):
-        _say(f"  {line}")
-
-
-def _say(text: str) -> None:
-    print(printable(text))  # noqa: T201
-
-
-def _schema(_options: argparse.Namespace) -> int:
-    print(schema.text(), end="")  # noqa: T201
+    file: InventoryFile,
+    guest: str,
+    hypervisor: str,
+    lines: Sequence[str],
+    printer: Printer,
+) -> int:
+    printer.say(f"{guest} on {hypervisor}, by {file.path}")
+    for line in lines:
+        printer.say(f"  {line}")
     return 0
+
+
+def _schema(_given: argparse.Namespace, printer: Printer) -> int:
+    return printer.show(schema.text())

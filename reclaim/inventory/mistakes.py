@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from reclaim.base.nearest import meant
 from reclaim.inventory import names
-from reclaim.inventory.nearest import meant
 from reclaim.inventory.places import Place
 from reclaim.inventory.tables import (
     BackupNotes,

@@ -22,9 +22,9 @@ from pydantic import (
     model_validator,
 )
 
+from reclaim.base.nearest import meant
 from reclaim.inventory import names
 from reclaim.inventory.keys import Scoped
-from reclaim.inventory.nearest import meant
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[str, ...] = get_args(Day)

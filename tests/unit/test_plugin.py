@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 import pytest
 
-from reclaim import plugin
+from reclaim import parsed, plugin
 from reclaim.backups.backup import Backup
 from reclaim.backups.job import Job
 from reclaim.base import discreet
@@ -103,6 +103,10 @@ def _item(slug: str, config: Any = None, **params: Any) -> Any:
 # Options --------------------------------------------------------------------------------------
 
 
+def _made(config: Any) -> Options:
+    return parsed.options_of(config, parsed.file_of_metrics(config))
+
+
 def test_the_options_of_the_command_line_become_the_runs(tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     config = _config(
@@ -118,7 +122,7 @@ def test_the_options_of_the_command_line_become_the_runs(tmp_path: Path) -> None
         keep=3,
         hosts="ssh://a,ssh://b",
     )
-    made = plugin._options(config)
+    made = _made(config)
     assert (made.uri, made.hosts, made.guests) == ("test:///x", ("ssh://a", "ssh://b"), ("web*", "!db", "wiki"))
     assert made.backups == (tmp_path / "copies", Path("/copies"))
     assert (made.mode, made.restart, made.force, made.keep) == ("fix", True, True, 3)
@@ -131,7 +135,7 @@ def test_the_options_of_the_command_line_become_the_runs(tmp_path: Path) -> None
     ("flags", "mode"), [({}, "audit"), ({"plan": True}, "plan"), ({"plan": True, "force": True}, "plan")]
 )
 def test_without_fix_nothing_is_mended(tmp_path: Path, flags: dict[str, bool], mode: str) -> None:
-    made = plugin._options(_config(tmp_path, **flags))
+    made = _made(_config(tmp_path, **flags))
     assert (made.mode, made.hosts, made.guests, made.metrics) == (mode, (), (), None)
 
 
@@ -153,7 +157,7 @@ def test_without_fix_nothing_is_mended(tmp_path: Path, flags: dict[str, bool], m
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, Any], fact: str) -> None:
     with pytest.raises(pytest.UsageError) as caught:
-        plugin._options(_config(tmp_path, **options))
+        _made(_config(tmp_path, **options))
     assert fact in str(caught.value)
     assert "\n" not in str(caught.value)
 

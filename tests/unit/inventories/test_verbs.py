@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from reclaim.__main__ import main
-from reclaim.inventories import checked, schema, starter
+from reclaim.base.nearest import nearest
+from reclaim.handles import hypervisor
+from reclaim.handles.hypervisor import Hypervisor
+from reclaim.inventories import checked, schema, starter, verbs
 from reclaim.inventory import Inventory, Policy, read_file, read_inventory
-from reclaim.inventory.nearest import nearest
 from reclaim.requirement import catalogue
-from tests.support import Inside, disk_xml, domain_xml, hypervisor_of, inhabited, node, opened
+from tests.support import ROOT, Inside, disk_xml, domain_xml, hypervisor_of, inhabited, node, opened
 
 
 @pytest.fixture
@@ -31,6 +36,38 @@ def written(folder: Path, text: str) -> str:
 def uncommented(text: str) -> str:
     """*text* with each setting that is a comment."""
     return re.sub(r"^#(?=[^ :\n])", "", text, flags=re.MULTILINE)
+
+
+def test_hosts_are_a_list_with_blanks_as_in_a_run(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hosts: list[str | None] = []
+
+    def connect(_uri: str | None, host: str | None, inventory: Inventory, *, readonly: bool) -> Hypervisor:
+        hosts.append(host)
+        return hypervisor.connect(uri, None, inventory, readonly=readonly)
+
+    monkeypatch.setattr(verbs, "connect", connect)
+    assert main(["inventory", "check", written(tmp_path, ""), "--hosts", "ssh://a, ssh://b,,"]) == 0
+    assert hosts == ["ssh://a", "ssh://b"]
+    assert "6 guests of test-driver, test-driver" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("schema",), ("init",), ("explain", "web1")])
+def test_an_output_that_takes_nothing_is_one_line(tmp_path: Path, uri: str, words: tuple[str, ...]) -> None:
+    written(tmp_path, "")
+    given = [] if words[0] == "schema" else ["--uri", uri]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "reclaim", "inventory", *words, *given],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "reclaim: the output cannot be written: No space left on device\n"
 
 
 # init -----------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 _MOST = 60
 #: characters of a known name that are enough at the beginning of a mistyped one: "saturday" begins with "sat"
 _BEGINS = 3
+#: names that `near` asks about, and how alike they have to be
+_SEVERAL, _ALIKE = 3, 0.75
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -30,6 +32,14 @@ def meant(name: str, known: Iterable[str]) -> str:
     """Return the one of *known* that is most like *name* as a question in brackets, or ""."""
     close = nearest(name, known)
     return f" (did you mean {close}?)" if close else ""
+
+
+def near(word: str, known: list[str]) -> str:
+    """Return words that name those of *known* that are near *word*, or nothing."""
+    close = difflib.get_close_matches(
+        word, list(dict.fromkeys(known)), _SEVERAL, _ALIKE
+    )
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _form(name: str) -> str:
