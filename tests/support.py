@@ -132,6 +132,13 @@ def difference(before: Definition, after: Definition) -> tuple[Counter[str], Cou
     return old - new, new - old
 
 
+def executable(path: Path, text: str) -> Path:
+    """Write a program, such as a script that takes the place of a tool."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
 def letters(number: int) -> str:
     """The name of a disk as the kernel counts: a, b, … z, aa, ab, …"""
     text = ""

@@ -18,7 +18,7 @@ import pytest
 from reclaim import __version__
 from reclaim.requirement import catalogue
 from tests.command import PLAIN, SAMPLES, ran
-from tests.support import ROOT
+from tests.support import ROOT, executable
 
 pytestmark = pytest.mark.slow
 _SECONDS = 900
@@ -82,14 +82,13 @@ def test_one_line_names_the_tools_that_are_missing(tmp_path: Path, *, build_depe
         (programs / name).symlink_to(f"/usr/bin/{name}")
     wanted = "dpkg-dev"
     if build_dependencies:
-        asked = programs / "dpkg-checkbuilddeps"
-        asked.write_text(
+        executable(
+            programs / "dpkg-checkbuilddeps",
             "#!/usr/bin/bash\n"
             "echo 'dpkg-checkbuilddeps: error: Unmet build dependencies: debhelper-compat (= 13) dh-python "
             "dh-sequence-python3 python3-lxml' >&2\n"
-            "exit 1\n"
+            "exit 1\n",
         )
-        asked.chmod(0o755)
         wanted = "debhelper dh-python python3-lxml"
     done = ran(ROOT / "scripts/deb.sh", tmp_path, stand=tmp_path, env={"PATH": str(programs)})
     assert (done.returncode, done.stdout) == (1, "")

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reclaim.record.record import SCHEMA_FILE
 from tests.command import FLEET, Outcome, audit, ran
 from tests.command import runs as runs_in
-from tests.support import GOOD, ROOT, disk_xml, domain_xml, node
+from tests.support import GOOD, ROOT, disk_xml, domain_xml, executable, node
 
 if TYPE_CHECKING:
     import subprocess
@@ -152,8 +152,7 @@ HOOK = """#!/bin/sh
 def hook(tmp_path: Path) -> Path:
     """A command that writes down what it is given, in the file `heard` beside it."""
     path = tmp_path / "a hook"
-    path.write_text(HOOK.replace("LOG", str(tmp_path / "heard")), encoding="utf-8")
-    path.chmod(0o700)
+    executable(path, HOOK.replace("LOG", str(tmp_path / "heard")))
     return path
 
 
