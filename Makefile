@@ -16,7 +16,7 @@ help:
 	@echo "make test       lint, then every test; with real guests if this machine can run them"
 	@echo "make guests     every test on real guests, also the long ones that make test leaves out"
 	@echo "make matrix     audit and mend every guest of the lab matrix (make test only audits most of them); record the verdicts in docs/matrix.md"
-	@echo "make quick      most of tests/unit: no root, no network, under a minute"
+	@echo "make quick      most of tests/unit: no root, no network; about a minute on two cores"
 	@echo "make corpus     every domain of libvirt's own tests on a private libvirtd: audit, fix, audit (RECLAIM_CORPUS)"
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"

@@ -162,8 +162,10 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _diff(given: argparse.Namespace) -> int:
-    before = record.read(_found(given, given.before))
-    now = record.read(_found(given, given.now))
+    paths = [record.path_of(_found(given, name)) for name in (given.before, given.now)]
+    before, now = map(record.read, paths)
+    if paths[0].samefile(paths[1]):
+        return _show("note: both are the same run: there is nothing to compare")
     if (
         before.hypervisor.uri != now.hypervisor.uri
         or before.hypervisor.name != now.hypervisor.name

@@ -27,7 +27,11 @@ def overview() -> str:
             f"  {requirement.slug:<{_SLUG}} {requirement.title}{_of(requirement)}"
         )
     return "\n".join(
-        [*lines, "", "The whole of one: reclaim rules SLUG. For machines: --json."]
+        [
+            *lines,
+            "",
+            "One with its reason and its fix: reclaim rules SLUG. As JSON: reclaim rules --json.",
+        ]
     )
 
 

@@ -116,7 +116,9 @@ def new(order: Order, say: Callable[[str], None], root: Path | None = None) -> N
 
     All is made and tried in a copy first. Raises ReclaimError, OSError.
     """
-    root = root or Path(__file__).resolve().parent.parent
+    if root is None:
+        root = Path(__file__).resolve().parent.parent
+        _expect_no_other_checkout(root, Path.cwd())
     _expect_checkout(root)
     _expect_fit(order)
     _expect_free(order, root)
@@ -143,7 +145,7 @@ def new(order: Order, say: Callable[[str], None], root: Path | None = None) -> N
 def _next_steps(order: Order) -> Iterator[str]:
     check, fixer, test = order.files.values()
     yield f"next: put your own facts into {check} and {fixer}, and every way of being wrong into {test};"
-    yield f"      describe the fix in {_WHOLE}; then RECLAIM_DOCS=write pytest {_SAMPLES}, and make quick"
+    yield f"      describe the fix in {_WHOLE}; then RECLAIM_DOCS=write .venv/bin/pytest {_SAMPLES}, and make quick"
     if order.handle in ("guest", "disk"):
         yield "      with real guests: expect its verdicts in lab/matrix/__init__.py (JUDGED), then make matrix"
 
@@ -151,8 +153,24 @@ def _next_steps(order: Order) -> Iterator[str]:
 # Refusals -------------------------------------------------------------------------------------
 
 
+def _expect_no_other_checkout(root: Path, stand: Path) -> None:
+    """Refuse to write into *root* if the user stands in another checkout."""
+    checkouts = (path for path in (stand, *stand.parents) if not _lacking(path))
+    other = next(checkouts, root)
+    if not other.samefile(root):
+        raise ReclaimError(
+            printable(
+                f"new: this command writes into {root}, and you are in the checkout {other}: run its .venv/bin/reclaim"
+            )
+        )
+
+
+def _lacking(root: Path) -> list[str]:
+    return [part for part in _PARTS if not (root / part).exists()]
+
+
 def _expect_checkout(root: Path) -> None:
-    missing = [part for part in _PARTS if not (root / part).exists()]
+    missing = _lacking(root)
     if missing:
         raise ReclaimError(
             f"new: {root} is no checkout of reclaim (it has no {missing[0]}): run it in one"

@@ -1,4 +1,4 @@
-"""Runs reclaim as its users do: `pytest checks/ …` in a process of its own."""
+"""Runs reclaim as its users do, in a process of its own: `pytest checks/ …`, or the command."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FLEET = f"test://{ROOT / 'lab/samples/fleet.xml'}"
+#: the options of a run that judges the sample definitions
+SAMPLES = ("--uri", FLEET, "--definitions-only")
+#: a shell without any settings
+PLAIN = {"PATH": "/usr/bin:/bin"}
 _SECONDS = 120
 #: what of the developer's own settings would change a run
 FOREIGN = ("PYTEST_ADDOPTS", "LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI", "FORCE_COLOR", "PY_COLORS")
@@ -39,15 +43,54 @@ class Outcome:
     @property
     def folder(self) -> Path:
         """The folder of the one run there was."""
-        folders = [path.parent for path in self.reports.glob("*/*/results.json") if not path.parent.is_symlink()]
+        folders = runs(self.reports)
         assert len(folders) == 1, self.said
         return folders[0]
 
     @property
     def document(self) -> dict[str, Any]:
-        found = json.loads((self.folder / "results.json").read_text(encoding="utf-8"))
-        assert isinstance(found, dict)
-        return found
+        return document_of(self.folder)
+
+
+def runs(reports: Path, holds: str = "results.json") -> list[Path]:
+    """Return the folders of the runs in *reports* that have the file *holds*, the newest last; `latest` is a link."""
+    return sorted(path.parent for path in reports.glob(f"*/*/{holds}") if not path.parent.is_symlink())
+
+
+def document_of(run: Path) -> dict[str, Any]:
+    """Return the record of a run as it is written."""
+    found = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+def own_settings(*foreign: str) -> dict[str, str]:
+    """Return the environment without FOREIGN and without *foreign*."""
+    return {key: value for key, value in os.environ.items() if key not in (*FOREIGN, *foreign)}
+
+
+def ran(
+    *argv: str | Path, stand: Path = ROOT, env: Mapping[str, str] | None = None, seconds: float | None = _SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in the folder *stand*, with nothing to read."""
+    return subprocess.run(
+        list(map(str, argv)),
+        cwd=stand,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=seconds,
+        check=False,
+    )
+
+
+def reclaim(
+    *words: str | Path, stand: Path = ROOT, env: Mapping[str, str] | None = None, seconds: float | None = _SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run the command with *words*, such as undo and a run."""
+    return ran(sys.executable, "-m", "reclaim", *words, stand=stand, env=env, seconds=seconds)
 
 
 def audit(
@@ -61,16 +104,6 @@ def audit(
 ) -> Outcome:
     """Run `pytest checks/` (or *target*) with *arguments* in *root*; its reports go below *reports*."""
     where = ["--uri", uri] if uri else []
-    kept = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *where, "--reports", str(reports), *arguments, target],
-        cwd=root,
-        env={**kept, "COLUMNS": "160", **(env or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="backslashreplace",
-        timeout=seconds,
-        check=False,
-    )
+    command = [sys.executable, "-m", "pytest", *where, "--reports", str(reports), *arguments, target]
+    done = ran(*command, stand=root, env={**own_settings(), "COLUMNS": "160", **(env or {})}, seconds=seconds)
     return Outcome(done.returncode, done.stdout, done.stderr, reports)

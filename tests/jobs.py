@@ -19,7 +19,7 @@ from reclaim.jobs.shell import Shell, Unreadable
 from reclaim.jobs.steps import Copy, NotUnderstood, Step
 from reclaim.jobs.tools import is_known, steps_of
 from reclaim.jobs.values import State, Text
-from tests.support import ROOT, disk_xml, domain_xml, opened, requirement
+from tests.support import ROOT, disk_xml, domain_xml, executable, opened, requirement
 
 IMAGE = "/srv/images/web.qcow2"
 #: the version that the checks take rsync to be
@@ -38,9 +38,7 @@ def rsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def says_version(program: Path, version: str) -> Path:
-    program.write_text(f"#!/bin/sh\necho 'rsync  version {version}  protocol version 31'\n")
-    program.chmod(0o755)
-    return program
+    return executable(program, f"#!/bin/sh\necho 'rsync  version {version}  protocol version 31'\n")
 
 
 def hypervisor(folder: Path, *, running: bool = False) -> Hypervisor:

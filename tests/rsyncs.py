@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from lab.sources import debian_sources
+from tests.support import executable
 
 SUITES = ("bookworm", "trixie", "sid")
 #: what rsync is linked with; names differ between suites
@@ -63,8 +64,7 @@ def _program(folder: Path) -> Path:
     libraries = ":".join(sorted({str(path.parent) for path in tree.rglob("*.so*")}))
     (folder / "bin").mkdir()
     script = folder / "bin" / "rsync"
-    script.write_text(f'#!/bin/sh\nexec {loader} --library-path {libraries} {program} "$@"\n')
-    script.chmod(0o755)
+    executable(script, f'#!/bin/sh\nexec {loader} --library-path {libraries} {program} "$@"\n')
     told = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=False)
     if told.returncode != 0:
         raise NotHere(f"it does not run here: {told.stderr.strip()[-200:]}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import io
 import os
 import pty
 import re
@@ -12,10 +14,11 @@ import termios
 import uuid
 from pathlib import Path
 
+import pytest
 from lxml import etree
 
 from reclaim.report.width import height
-from tests.command import FOREIGN, ROOT
+from tests.command import ROOT, own_settings
 
 SAMPLES = ROOT / "lab/samples/fleet.xml"
 _OURS = ("COLUMNS", "LINES", "NO_COLOR", "CI")
@@ -51,6 +54,28 @@ def _rename(domain: etree._Element, name: str) -> None:
             source.set("file", f"{path}.{name}")
 
 
+Made = tuple[pytest.TerminalReporter, io.StringIO]
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def reporter_on(
+    config: pytest.Config, patch: pytest.MonkeyPatch, columns: int = 0, lines: int = 24, verbosity: int = 0
+) -> Made:
+    """Make pytest's own reporter, and its output: a screen of so many columns and lines, or a pipe."""
+    config = copy.copy(config)
+    config.option = argparse.Namespace(**{**vars(config.option), "verbose": verbosity})
+    patch.setenv("COLUMNS", str(columns or 80))
+    patch.setenv("LINES", str(lines))
+    out = _Screen() if columns else io.StringIO()
+    made = pytest.TerminalReporter(config, out)
+    made._tw.hasmarkup = False
+    return made, out
+
+
 def on_a_screen(
     reports: Path, uri: str, *arguments: str, columns: int = 80, lines: int = 24, target: str = "checks/"
 ) -> list[str]:
@@ -58,11 +83,11 @@ def on_a_screen(
     master, slave = pty.openpty()
     if hasattr(termios, "tcsetwinsize"):  # Python 3.11
         termios.tcsetwinsize(slave, (lines, columns))
-    kept = {key: value for key, value in os.environ.items() if key not in (*_OURS, *FOREIGN)}
     command = [sys.executable, "-m", "pytest", target, "--uri", uri, "--reports", str(reports), *arguments]
     size = {} if hasattr(termios, "tcsetwinsize") else {"COLUMNS": str(columns), "LINES": str(lines)}
+    settings = {**own_settings(*_OURS), **size}
     with subprocess.Popen(
-        command, cwd=ROOT, env={**kept, **size, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave
+        command, cwd=ROOT, env={**settings, "TERM": "xterm"}, stdin=slave, stdout=slave, stderr=slave
     ) as process:
         os.close(slave)
         said = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import subprocess
 import tempfile
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"
 GIB = 1024**3
+#: the run of pytest writes the documents that tests hold, and does not compare them
+WRITES = os.environ.get("RECLAIM_DOCS") == "write"
 
 # Domain XML -----------------------------------------------------------------------------------
 
@@ -68,6 +71,10 @@ def drive(unit: int, controller: int = 0) -> str:
 
 def scsi_xml(index: int = 0, model: str | None = "virtio-scsi") -> str:
     return f"<controller type='scsi' index='{index}'" + (f" model='{model}'/>" if model else "/>")
+
+
+#: the devices of a guest whose definition has nothing to mend
+GOOD = (disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0)), scsi_xml())
 
 
 def pci_xml(slot: int, bus: int = 0, function: int = 0) -> str:
@@ -123,6 +130,13 @@ def difference(before: Definition, after: Definition) -> tuple[Counter[str], Cou
     """What went and what came, element by element."""
     old, new = flattened(before.root), flattened(after.root)
     return old - new, new - old
+
+
+def executable(path: Path, text: str) -> Path:
+    """Write a program, such as a script that takes the place of a tool."""
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+    return path
 
 
 def letters(number: int) -> str:

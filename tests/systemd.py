@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reclaim.timer.manager import Manager
+from tests.support import executable
 
 _STUB = """#!/bin/sh
 # a stub: LOG has its calls; the file RUNNING is there as long as the timer runs
@@ -73,7 +74,6 @@ class Systemd:
         """Make the systemctl, which fails for the words *refused*, and return its manager."""
         path = self.root / "systemctl"
         text = _STUB.replace("LOG", str(self.root / "log")).replace("RUNNING", str(self.root / "running"))
-        path.write_text(text.replace("ROOT", str(self.root)).replace("REFUSED", refused), encoding="utf-8")
-        path.chmod(0o700)
+        executable(path, text.replace("ROOT", str(self.root)).replace("REFUSED", refused))
         self.folder.mkdir(parents=True, exist_ok=True)
         return Manager(self.folder, (str(path),))

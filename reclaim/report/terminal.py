@@ -157,7 +157,7 @@ def _of_part(options: Options, part: Part) -> Iterator[str]:
         f"libvirt {hypervisor.libvirt_version}{qemu}, {guests}; {does(options)}"
     )
     if not part.guests:
-        yield f"reclaim: {uri} has no guests: there is nothing to judge"
+        yield f"reclaim: {uri} has no guests: there is nothing to judge (--uri or --hosts names another hypervisor)"
 
 
 def _notices(run: Run) -> Iterator[str]:

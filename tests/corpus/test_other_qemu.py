@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 from reclaim.definition.machine_type import numbers
 from reclaim.handles.hypervisor import connect
 from reclaim.inventory import Inventory
-from tests.command import ROOT, audit
+from tests.command import audit, reclaim
 from tests.corpus import private
 from tests.corpus.variants import EMULATOR, disk, domain
 from tests.support import definition_of, uuid_of
@@ -158,13 +157,7 @@ def test_undo_takes_back_all_but_the_type(daemon: Daemon, tmp_path: Path) -> Non
     uri = daemon({"old": machine})
     fix = audit(tmp_path / "fix", "-q", "--fix", uri=uri)
     (now, _, _) = _machines(uri)["old"]
-    undo = subprocess.run(
-        [sys.executable, "-m", "reclaim", "undo", str(fix.folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    undo = reclaim("undo", fix.folder)
     assert undo.returncode == 1
     assert f"this QEMU has no {machine} any more, so libvirt refuses the old definition" in undo.stdout
     assert _machines(uri) == {"old": (now, "virtio", "absent")}

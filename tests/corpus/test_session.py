@@ -5,7 +5,6 @@ Nothing of it lies where the system's libvirtd has its files, and much of the ho
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import ROOT
+from tests.command import ROOT, document_of, runs
 from tests.corpus.variants import disk, domain
 from tests.support import uuid_of
 
@@ -69,8 +68,8 @@ class User:
         done = self.run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *given, *options, "checks/")
         assert done.returncode in (0, 1, 6), done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-        [results] = [path for path in reports.glob("*/*/results.json") if not path.parent.is_symlink()]
-        return {row["requirement"]: row for row in json.loads(results.read_text(encoding="utf-8"))["results"]}
+        [folder] = runs(reports)
+        return {row["requirement"]: row for row in document_of(folder)["results"]}
 
     @property
     def definition(self) -> str:
@@ -148,7 +147,7 @@ def test_a_session_is_judged_mended_and_undone(user: User) -> None:
     again = user.rows("--fix")
     assert not [row for row in again.values() if row["changes"]]
 
-    run = next(path.parent for path in Path(user.runs[1]).glob("*/*/results.json") if not path.parent.is_symlink())
+    [run] = runs(Path(user.runs[1]))
     undone = user.run(sys.executable, "-m", "reclaim", "undo", str(run))
     assert undone.returncode == 0, undone.stdout + undone.stderr
     # libvirt may list the controllers in another order

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT, Outcome, audit
+from tests.command import Outcome, audit, reclaim
 from tests.support import disk_xml, domain_xml, node
 
 MIB = 1024 * 1024
@@ -70,13 +68,8 @@ def test_copies_in_a_folder_are_judged_planned_mended_and_undone(tmp_path: Path,
     again = audit(tmp_path / "again", "--backups", str(copies), "--fix", "-k", "sparse_backup", uri=uri)
     assert [row[3] for row in rows(again, "sparse-backup")] == ["not-assessable", "compliant", "compliant"]
     assert not (again.folder / "journal.jsonl").exists()
-    undone = subprocess.run(
-        [sys.executable, "-m", "reclaim", "undo", str(fixed.folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    undone = reclaim("undo", fixed.folder)
+    assert undone.returncode == 0
     assert undone.stdout.count("the holes stay: its content is the same") == 2
 
 
@@ -98,7 +91,7 @@ def test_the_inventory_declares_copies_and_jobs(tmp_path: Path, uri: str, copies
     assert rows(outcome, "backup-job") == [(None, None, str(script), "fixed")]
     assert ("db", "vda", None, "waived") in rows(outcome, "sparse-backup")
     assert script.read_text() == "#!/bin/sh\nrsync --sparse -a /srv/ /backup/\n"
-    subprocess.run([sys.executable, "-m", "reclaim", "undo", str(outcome.folder)], cwd=ROOT, check=True)
+    assert reclaim("undo", outcome.folder).returncode == 0
     assert script.read_text() == "#!/bin/sh\nrsync -a /srv/ /backup/\n"
 
 

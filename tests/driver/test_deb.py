@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -17,25 +17,11 @@ import pytest
 
 from reclaim import __version__
 from reclaim.requirement import catalogue
-from tests.command import FLEET
-from tests.support import ROOT
+from tests.command import PLAIN, SAMPLES, ran
+from tests.support import ROOT, executable
 
 pytestmark = pytest.mark.slow
-SAMPLES = ("--uri", FLEET, "--definitions-only")
 _SECONDS = 900
-
-
-def _ran(*argv: str, folder: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv,
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,7 @@ class Package:
 
     @property
     def control(self) -> Message:
-        return email.message_from_string(_ran("dpkg-deb", "--field", str(self.path), folder=self.tree).stdout)
+        return email.message_from_string(ran("dpkg-deb", "--field", self.path).stdout)
 
     @property
     def private(self) -> Path:
@@ -60,26 +46,26 @@ class Package:
                 yield path.relative_to(self.tree).as_posix()
 
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        plain = {"PATH": "/usr/bin:/bin", "COLUMNS": "160", "HOME": str(self.stand)}
-        return _ran(str(self.tree / "usr/bin/reclaim"), *words, folder=self.stand, env={**plain, **env})
+        plain = {**PLAIN, "COLUMNS": "160", "HOME": str(self.stand)}
+        return ran(self.tree / "usr/bin/reclaim", *words, stand=self.stand, env={**plain, **env}, seconds=_SECONDS)
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     if shutil.which("dpkg-checkbuilddeps") is None:
         pytest.skip("no Debian package can be built here: dpkg-dev is missing")
-    lacking = _ran("dpkg-checkbuilddeps", folder=ROOT)
+    lacking = ran("dpkg-checkbuilddeps")
     if lacking.returncode:
         pytest.skip(f"no Debian package can be built here: {lacking.stderr.strip()}")
     folder = tmp_path_factory.mktemp("package")
-    built = _ran(str(ROOT / "scripts/deb.sh"), str(folder / "dist"), folder=folder)
+    built = ran(ROOT / "scripts/deb.sh", folder / "dist", stand=folder, seconds=_SECONDS)
     if "vendor.py: there is no wheel" in built.stderr and "RECLAIM_WHEELS" not in os.environ:
         pytest.skip("no Debian package can be built here: pip reaches no package index, and RECLAIM_WHEELS is not set")
     assert built.returncode == 0, built.stderr
     (path,) = (folder / "dist").iterdir()
     made = Package(path, folder / "tree", folder / "stand")
     made.stand.mkdir()
-    assert _ran("dpkg-deb", "--extract", str(path), str(made.tree), folder=folder).returncode == 0
+    assert ran("dpkg-deb", "--extract", path, made.tree).returncode == 0
     return made
 
 
@@ -96,16 +82,15 @@ def test_one_line_names_the_tools_that_are_missing(tmp_path: Path, *, build_depe
         (programs / name).symlink_to(f"/usr/bin/{name}")
     wanted = "dpkg-dev"
     if build_dependencies:
-        asked = programs / "dpkg-checkbuilddeps"
-        asked.write_text(
+        executable(
+            programs / "dpkg-checkbuilddeps",
             "#!/usr/bin/bash\n"
             "echo 'dpkg-checkbuilddeps: error: Unmet build dependencies: debhelper-compat (= 13) dh-python "
             "dh-sequence-python3 python3-lxml' >&2\n"
-            "exit 1\n"
+            "exit 1\n",
         )
-        asked.chmod(0o755)
         wanted = "debhelper dh-python python3-lxml"
-    done = _ran(str(ROOT / "scripts/deb.sh"), str(tmp_path), folder=tmp_path, env={"PATH": str(programs)})
+    done = ran(ROOT / "scripts/deb.sh", tmp_path, stand=tmp_path, env={"PATH": str(programs)})
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert f"apt-get install --no-install-recommends {wanted}, then this again" in line
@@ -150,7 +135,7 @@ def test_what_it_requires_is_in_it_or_named(package: Package) -> None:
 def test_lintian_finds_no_error(package: Package) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
-    done = _ran("lintian", "--allow-root", "--fail-on", "error", str(package.path), folder=package.stand)
+    done = ran("lintian", "--allow-root", "--fail-on", "error", package.path, seconds=_SECONDS)
     assert done.returncode == 0, done.stdout
 
 

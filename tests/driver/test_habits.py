@@ -7,12 +7,11 @@ import subprocess
 import sys
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reclaim import __version__
-from tests.command import FLEET, Outcome, audit
+from tests.command import FLEET, PLAIN, Outcome, audit, document_of, ran, reclaim, runs
 from tests.support import ROOT, disk_xml, domain_xml, node
 
 SAMPLES = ("--definitions-only",)
@@ -20,22 +19,14 @@ SAMPLES = ("--definitions-only",)
 
 def _command(reports: Path, verb: str, *arguments: str, stand: Path = ROOT, **env: str) -> Outcome:
     """Run the command as a user of this checkout does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "reclaim", verb, "--uri", FLEET, *SAMPLES, "--reports", str(reports), *arguments],
-        cwd=stand,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "160", "PYTHONPATH": str(ROOT), **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    plain = {**PLAIN, "COLUMNS": "160", "PYTHONPATH": str(ROOT), **env}
+    done = reclaim(verb, "--uri", FLEET, *SAMPLES, "--reports", reports, *arguments, stand=stand, env=plain)
     return Outcome(done.returncode, done.stdout, done.stderr, reports)
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, str]]:
-    newest = max(path.parent.resolve() for path in outcome.reports.glob("*/2*/results.json"))
-    document: dict[str, Any] = json.loads((newest / "results.json").read_text(encoding="utf-8"))
-    return [(row["requirement"], row["guest"]) for row in document["results"]]
+    newest = runs(outcome.reports)[-1]
+    return [(row["requirement"], row["guest"]) for row in document_of(newest)["results"]]
 
 
 def _mistake(outcome: Outcome) -> str:
@@ -123,14 +114,8 @@ def test_a_row_that_does_not_exist_is_named(tmp_path: Path, way: str) -> None:
 @pytest.mark.slow
 def test_a_wrong_path_is_named_if_another_folder_holds_pytests_settings(tmp_path: Path) -> None:
     """The script of pytest does not have the checkout on its path; the first path that is there decides on the rest."""
-    outcome = subprocess.run(
-        [str(Path(sys.executable).with_name("pytest")), "check/", "--uri", FLEET, "--reports", str(tmp_path)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    script = Path(sys.executable).with_name("pytest")
+    outcome = ran(script, "check/", "--uri", FLEET, "--reports", tmp_path)
     assert outcome.returncode == 4
     assert outcome.stderr.startswith("ERROR: check/: there is no such file or folder of checks; did you mean checks/?")
 
@@ -337,15 +322,8 @@ def test_paths_are_found_from_the_user_s_folder_and_from_ours(tmp_path: Path) ->
 
 def _in_a_shell(script: str, reports: Path, **more: str) -> subprocess.CompletedProcess[str]:
     run = f"{sys.executable} -m reclaim audit --uri {FLEET} --definitions-only --reports {reports}"
-    return subprocess.run(
-        ["sh", "-c", script.replace("AUDIT", run).replace("RECLAIM", f"{sys.executable} -m reclaim")],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **more},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = script.replace("AUDIT", run).replace("RECLAIM", f"{sys.executable} -m reclaim")
+    return ran("sh", "-c", command, env={**PLAIN, "PYTHONPATH": str(ROOT), **more})
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -14,13 +13,12 @@ import pytest
 
 from reclaim import __version__
 from reclaim.requirement import catalogue
-from tests.command import FLEET
+from tests.command import PLAIN, SAMPLES, document_of, ran, runs
 from tests.driver import wheel
 from tests.driver.wheel import Installed
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
-SAMPLES = ("--uri", FLEET, "--definitions-only")
 #: a shell did not find the command, or reclaim did not understand it
 UNTYPABLE = (2, 4, 126, 127)
 
@@ -83,8 +81,8 @@ def test_it_runs_in_any_folder_whatever_lies_there(installed: Installed, tmp_pat
     assert (done.returncode, done.stderr) == (1, "")
     assert f"reports: {tmp_path}/mine" in done.stdout.splitlines()
     assert "18 noncompliant" in done.stdout
-    (results,) = (path for path in tmp_path.glob("mine/*/*/results.json") if not path.parent.is_symlink())
-    run = json.loads(results.read_text())["run"]
+    (folder,) = runs(tmp_path / "mine")
+    run = document_of(folder)["run"]
     assert run["arguments"] == [*SAMPLES, "--reports", "mine"]
     assert run["folder"] == str(tmp_path)
 
@@ -115,17 +113,6 @@ def _on_page(folder: Path) -> list[str]:
     return [html.unescape(line) for line in re.findall(r'<div class="command"><pre[^>]*><code>(.*?)</code>', text)]
 
 
-def _shell(line: str, stand: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", line],
-        cwd=stand,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("verb", ["audit", "fix"])
 def test_each_line_that_is_printed_can_be_typed(installed: Installed, tmp_path: Path, verb: str) -> None:
     reports = tmp_path / "my reports"
@@ -134,17 +121,17 @@ def test_each_line_that_is_printed_can_be_typed(installed: Installed, tmp_path: 
     (stand / "house.toml").write_text('[policy]\nmachine = "minimum"\n')
     given = (*SAMPLES, "--reports", "../my reports", "--guests", "build*,wiki", "--inventory", "house.toml")
     done = installed.run(verb, *given, stand=stand)
-    (folder,) = (path.parent for path in reports.glob("*/*/results.json") if not path.parent.is_symlink())
+    (folder,) = runs(reports)
     lines = _typed(done.stdout)
     assert lines
     assert Path(re.findall(r"^report: (.*)$", done.stdout, re.MULTILINE)[0]).samefile(folder / "report.html")
     for line in lines:
-        again = _shell(line, stand)
+        again = ran("sh", "-c", line, stand=stand, env=PLAIN)
         assert again.returncode not in UNTYPABLE, (line, again.stdout, again.stderr)
     commands = _on_page(folder)
     assert len(commands) >= len(lines)
     for line in commands:
-        again = _shell(line, Path("/"))
+        again = ran("sh", "-c", line, stand=Path("/"), env=PLAIN)
         assert again.returncode not in UNTYPABLE, (line, again.stdout, again.stderr)
 
 

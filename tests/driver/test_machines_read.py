@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -14,14 +12,16 @@ from lxml import etree
 from prometheus_client.parser import text_string_to_metric_families
 
 from reclaim.record.record import SCHEMA_FILE
-from tests.command import FLEET, Outcome, audit
-from tests.support import ROOT, disk_xml, domain_xml, drive, node, scsi_xml
+from tests.command import FLEET, Outcome, audit, ran
+from tests.command import runs as runs_in
+from tests.support import GOOD, ROOT, disk_xml, domain_xml, executable, node
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
+    from pathlib import Path
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-GOOD = [disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0)), scsi_xml()]
 
 
 def parsed(outcome: Outcome) -> Any:
@@ -32,15 +32,7 @@ def parsed(outcome: Outcome) -> Any:
 def piped(reports: Path, tail: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run an audit in a shell, with *tail* behind it."""
     words = [sys.executable, "-m", "pytest", "checks/", "--uri", FLEET, "--reports", str(reports), *arguments]
-    command = f'"$@" {tail}'
-    return subprocess.run(
-        ["/bin/bash", "-o", "pipefail", "-c", command, "bash", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return ran("/bin/bash", "-o", "pipefail", "-c", f'"$@" {tail}', "bash", *words)
 
 
 # --json ---------------------------------------------------------------------------------------
@@ -133,8 +125,7 @@ def test_a_full_standard_output_fails_the_run(tmp_path: Path) -> None:
 
 def test_a_closed_standard_output_is_refused(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "reclaim", "audit", "--json", "--uri", FLEET, "--reports", str(tmp_path)]
-    command = ["/bin/sh", "-c", '"$@" >&-', "sh", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = ran("/bin/sh", "-c", '"$@" >&-', "sh", *words)
     assert done.returncode == 4
     assert done.stderr.strip() == "ERROR: --json: standard output is closed"
 
@@ -161,8 +152,7 @@ HOOK = """#!/bin/sh
 def hook(tmp_path: Path) -> Path:
     """A command that writes down what it is given, in the file `heard` beside it."""
     path = tmp_path / "a hook"
-    path.write_text(HOOK.replace("LOG", str(tmp_path / "heard")), encoding="utf-8")
-    path.chmod(0o700)
+    executable(path, HOOK.replace("LOG", str(tmp_path / "heard")))
     return path
 
 
@@ -183,7 +173,7 @@ def test_a_change_is_told_once(tmp_path: Path, hook: Path) -> None:
     [outcome] = runs(tmp_path, f"'{hook}'", [bad])
     lines = heard.read_text(encoding="utf-8").splitlines()
     fields = dict(line.split("=", 1) for line in lines if line.startswith("RECLAIM_"))
-    newest = max(path.parent for path in outcome.reports.glob("*/*/results.json") if not path.parent.is_symlink())
+    newest = runs_in(outcome.reports)[-1]
     assert fields.pop("RECLAIM_BROKEN") == "3"
     assert fields == {
         "RECLAIM_HOST": "test-driver",

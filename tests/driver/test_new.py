@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.command import audit
+from tests.command import audit, ran
 from tests.support import ROOT, disk_xml, domain_xml, node
 
 #: slug, title, handle, stage: one for each kind of template
@@ -31,19 +30,12 @@ def run(checkout: Path, *words: str) -> str:
     """Run a module of Python in the checkout; its output, and status 0."""
     foreign = ("PYTEST_ADDOPTS", "RECLAIM_DOCS")
     kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=checkout,
-        env={
-            **kept,
-            "PYTHONPATH": str(checkout),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTEST_DEBUG_TEMPROOT": str(checkout / "tmp"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = {
+        "PYTHONPATH": str(checkout),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DEBUG_TEMPROOT": str(checkout / "tmp"),
+    }
+    done = ran(sys.executable, "-m", *words, stand=checkout, env={**kept, **own}, seconds=None)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -27,7 +27,7 @@ from reclaim.engine.journal import Journal
 from reclaim.engine.undo import undo
 from reclaim.files import trust
 from tests.command import FLEET, audit
-from tests.support import disk_xml, domain_xml, node, opened, uuid_of
+from tests.support import disk_xml, domain_xml, executable, node, opened, uuid_of
 
 NOBODY = 65534
 #: all connections of one process share this driver; the query is only for a lock of our own
@@ -184,8 +184,7 @@ def test_a_run_that_is_no_longer_where_it_was_says_nothing_of_others(tmp_path: P
 )
 def test_an_address_that_runs_a_command_has_to_be_said(tmp_path: Path, uri: str) -> None:
     mark, command = tmp_path / "mark", tmp_path / "command"
-    command.write_text(f"#!/bin/sh\n: >{mark}\nexit 1\n")
-    command.chmod(0o755)
+    executable(command, f"#!/bin/sh\n: >{mark}\nexit 1\n")
     uri = uri.format(command)
     run = _run(tmp_path, _begin(uri), _intent({"kind": "trim", "guest": "vm", "promised": ""}, "u"), DONE)
     with pytest.raises(ReclaimError, match=r"runs a command: if you want that, add --uri") as caught:

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import resource
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from lxml import html as lxml_html
 from bench.definitions import node
 from reclaim.record import record
 from tests import records
-from tests.command import ROOT, Outcome, audit
+from tests.command import Outcome, audit, reclaim
 from tests.hostile import TAG, domain
 
 
@@ -34,17 +32,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("large")
     (folder / "node.xml").write_bytes(node(180))
     return audit(folder / "reports", uri=f"test://{folder / 'node.xml'}")
-
-
-def reclaim(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "reclaim", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
 
 
 def is_static(path: Path) -> bool:

@@ -22,14 +22,12 @@ from reclaim.handles.lock import lock
 from reclaim.inventory import Inventory
 from reclaim.requirement import catalogue
 from tests.command import audit
-from tests.support import definition_of, disk_xml, domain_xml, drive, node, opened, scsi_xml
+from tests.support import GOOD, definition_of, disk_xml, domain_xml, node, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command import Outcome
-
-GOOD = [disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0)), scsi_xml()]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ RECLAIM_DOCS=write pytest tests/driver/test_samples.py      writes both anew
 from __future__ import annotations
 
 import csv
-import os
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from reclaim.requirement import catalogue
 from tests.command import Outcome, audit
-from tests.support import ROOT
+from tests.support import ROOT, WRITES
 
 Row = tuple[str, str | None, str, str]
 
@@ -22,7 +21,6 @@ FINDING, NA, UNKNOWN = "noncompliant", "not-applicable", "not-assessable"
 TABLE = Path(__file__).with_name("samples.tsv")
 PAGE = ROOT / "docs/usage.md"
 README = ROOT / "README.md"
-WRITES = os.environ.get("RECLAIM_DOCS") == "write"
 
 
 def expected() -> set[Row]:

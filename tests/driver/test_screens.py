@@ -5,10 +5,6 @@ The texts lie in tests/driver/screens; RECLAIM_DOCS=write writes them anew.
 
 from __future__ import annotations
 
-import argparse
-import copy
-import io
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,14 +21,12 @@ from reclaim.report import screen, steps
 from tests import records
 from tests.command import FLEET, audit
 from tests.records import GIB, row, storage, whole
-from tests.screens import bare, fleet, on_a_screen, rows_of, summary
-from tests.support import disk_xml, domain_xml, drive, engine, node, opened, scsi_xml
+from tests.screens import bare, fleet, on_a_screen, reporter_on, rows_of, summary
+from tests.support import GOOD, WRITES, disk_xml, domain_xml, engine, node, opened
 
-WRITES = os.environ.get("RECLAIM_DOCS") == "write"
 KEPT = Path(__file__).with_name("screens")
 SIZES = [(80, 24), (200, 50)]
 HOME = Path("reports/kvm1/20260101T000000Z-audit")
-GOOD = (disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0)), scsi_xml())
 
 # What was found
 
@@ -108,17 +102,9 @@ class _Stage:
     config: pytest.Config
 
     def show(self, found: Record, status: int, columns: int, lines: int, verbosity: int = 0) -> list[str]:
-        config = copy.copy(self.config)
-        config.option = argparse.Namespace(**{**vars(self.config.option), "verbose": verbosity})
-        out = io.StringIO()
-        out.isatty = lambda: True  # type: ignore[method-assign]
-        reporter = pytest.TerminalReporter(config, out)
-        reporter._tw.hasmarkup = False
-        reporter._tw.fullwidth = columns
         run = Run(Options(mode=found.run.mode), [replace(self.part, found=found)])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("COLUMNS", str(columns))
-            patch.setenv("LINES", str(lines))
+            reporter, out = reporter_on(self.config, patch, columns, lines, verbosity)
             screen.summary(reporter, run, status)
         return out.getvalue().splitlines()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import FLEET, ROOT, Outcome, audit
-from tests.support import disk_xml, domain_xml, node
+from tests.support import disk_xml, domain_xml, executable, node
 
 _SECONDS = 60
 _SIGNALS = ("SIGTERM", "SIGHUP", "SIGINT")
@@ -124,8 +124,7 @@ def _interrupted(folder: Path, tool: str, name: str, *arguments: str, uri: str =
     """A run that hangs in *tool* gets the signal *name*: its exit status, and what it said."""
     log, tools = folder / "log", folder / "tools"
     tools.mkdir()
-    (tools / tool).write_text(_SLOW.replace("LOG", str(log)), encoding="ascii")
-    (tools / tool).chmod(0o755)
+    executable(tools / tool, _SLOW.replace("LOG", str(log)))
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", "--uri", uri, "--reports", str(folder / "reports"), *arguments, "checks/"],
         cwd=ROOT,

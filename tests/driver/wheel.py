@@ -11,12 +11,11 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.command import PLAIN, ran
 from tests.support import ROOT
 
 #: the parts of a checkout that a package is made of
 _PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "reclaim", "checks", "fixers", "conftest.py", "docs")
-#: a shell without any settings
-PLAIN = {"PATH": "/usr/bin:/bin"}
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,8 @@ class Installed:
     def run(
         self, *words: str, program: str = "reclaim", stand: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.venv / "bin" / program), *words],
-            cwd=stand or self.stand,
-            env={**PLAIN, "COLUMNS": "160", **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        plain = {**PLAIN, "COLUMNS": "160", **env}
+        return ran(self.venv / "bin" / program, *words, stand=stand or self.stand, env=plain)
 
     def pytest(self, *words: str, stand: Path) -> subprocess.CompletedProcess[str]:
         return self.run("-m", "pytest", *words, program="python", stand=stand)

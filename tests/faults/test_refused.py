@@ -10,14 +10,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT, audit
+from tests.command import audit, reclaim
 from tests.faults import record, walk
 from tests.faults.home import Home, leftovers
 from tests.faults.nursery import Done, Nursery
@@ -193,13 +192,12 @@ def test_undo_on_a_full_disk(tmp_path: Path, request: pytest.FixtureRequest) -> 
         run = audit(reports, "--fix", "--force", uri=uri).folder
         _fill(reports / "filler", bytes(4096))
         _fill(run / "journal.jsonl", b"\n")  # nothing fits into its last page any more
-        command = [sys.executable, "-m", "reclaim", "undo", str(run)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = reclaim("undo", run)
         assert done.returncode in (1, 2), done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         assert "No space left on device" in done.stdout + done.stderr
         (reports / "filler").unlink()
-        again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        again = reclaim("undo", run)
         assert again.returncode in (0, 1, 6), again.stdout + again.stderr
         assert "Traceback" not in again.stderr
     finally:

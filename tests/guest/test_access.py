@@ -19,6 +19,7 @@ from lab import guest as lab
 from lab import image, ssh
 from lab.demo import ROOT, audit, record
 from lab.guest import LabGuest
+from tests.command import reclaim, runs
 from tests.guest.tiny import Tiny, made
 
 pytestmark = pytest.mark.guest
@@ -178,7 +179,7 @@ def test_what_a_killed_run_left_up_is_shut_down(tiny: Tiny, tmp_path: Path, fini
     run.kill()
     run.communicate(timeout=_SECONDS)
     assert tiny.domain.isActive()
-    (died,) = {path.parent for path in tmp_path.glob("*/*/journal.jsonl") if not path.parent.is_symlink()}
+    (died,) = runs(tmp_path, "journal.jsonl")
 
     done = audit(tiny.name, tmp_path, *hasty)
     assert (
@@ -194,8 +195,7 @@ def test_what_a_killed_run_left_up_is_shut_down(tiny: Tiny, tmp_path: Path, fini
         assert access["verdict"] == "noncompliant"
         assert access["reason"].endswith("it was started (--boot-stopped) and it was shut down again")
     else:
-        command = [sys.executable, "-m", "reclaim", "undo", str(died)]
-        done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+        done = reclaim("undo", died, seconds=None)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "it was shut down again" in done.stdout
     assert not tiny.domain.isActive()

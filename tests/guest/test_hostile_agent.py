@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import ROOT
+from tests.command import ROOT, document_of, runs
 from tests.guest.played import Stage, stage
 from tests.support import Inside
 from tests.unit.test_linear import SHAPES
@@ -57,9 +57,8 @@ def _audit(played: Stage, reports: Path, *arguments: str) -> _Done:
         run.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         words = said.read()
-    (path,) = (one for one in reports.glob("*/*/results.json") if not one.parent.is_symlink())
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return _Done(run.returncode, words, used.ru_maxrss // 1024, document)
+    (folder,) = runs(reports)
+    return _Done(run.returncode, words, used.ru_maxrss // 1024, document_of(folder))
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +118,8 @@ def test_an_answer_that_is_lost_in_a_fix_is_written_down(played: Stage, tmp_path
     (row,) = (one for one in done.document["results"] if (one["guest"], one["requirement"]) == ("evil", "fstab-uuid"))
     assert "not fixed" in row["reason"]
     assert set(done.rows("good").values()) == {"compliant"}
-    (path,) = (one for one in (tmp_path / "reports").glob("*/*/journal.jsonl") if not one.parent.is_symlink())
-    events = [json.loads(line)["event"] for line in path.read_text(encoding="utf-8").splitlines()]
+    (folder,) = runs(tmp_path / "reports", "journal.jsonl")
+    events = [json.loads(line)["event"] for line in (folder / "journal.jsonl").read_text("utf-8").splitlines()]
     assert events == ["begin", "intent", "unknown", "end"]
 
 
@@ -142,5 +141,5 @@ def test_a_run_that_waits_for_a_guest_can_be_stopped(played: Stage, tmp_path: Pa
         run.wait()
     assert run.returncode == 2, said
     assert b"Traceback" not in said
-    (path,) = (one for one in reports.glob("*/*/results.json") if not one.parent.is_symlink())
-    assert json.loads(path.read_text(encoding="utf-8"))["run"]["cut_short"]
+    (folder,) = runs(reports)
+    assert document_of(folder)["run"]["cut_short"]

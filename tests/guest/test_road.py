@@ -6,7 +6,6 @@ import hashlib
 import re
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ import pytest
 
 from lab import guest as lab
 from lab import machines
-from lab.demo import CHURN_MIB, ROAD, ROOT, Step, audit, record
+from lab.demo import CHURN_MIB, ROAD, Step, audit, record
 from lab.error import LabError
 from lab.guest import LabGuest
+from tests.command import reclaim
 
 pytestmark = pytest.mark.guest
 
@@ -230,8 +230,7 @@ def _expect_new_hardware(guest: LabGuest) -> None:
 
 
 def undo(run: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "reclaim", "undo", str(run)]
-    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+    return reclaim("undo", run, seconds=None)
 
 
 def cold_start(guest: LabGuest) -> None:

@@ -147,6 +147,13 @@ def test_a_run_is_found_by_its_name(run: Path, capsys: pytest.CaptureFixture[str
     assert _ended(capsys, "diff", "latest", run, "--reports", reports)[0] == 0
 
 
+def test_a_run_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that the run fixed was not mended since."""
+    run = records.archive(tmp_path, records.document([records.row("disk-bus", "fixed")], mode="fix"))
+    ended = _ended(capsys, "diff", run, run / "results.json")
+    assert ended == (0, "note: both are the same run: there is nothing to compare\n", "")
+
+
 def test_a_pipe_that_is_closed_is_no_trouble() -> None:
     line = f"{sys.executable} -m reclaim help | true; {sys.executable} -m reclaim rules | head -1"
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import FOREIGN, ROOT
+from tests.command import ROOT, own_settings, ran
+from tests.support import executable
 
 _LINKED = ("checks", "fixers", "reclaim", "lab", "conftest.py", "pyproject.toml", "Makefile")
 _DAEMONS = [path for name in ("libvirtd", "virtqemud") if (path := shutil.which(name, path="/usr/sbin:/usr/bin"))]
@@ -48,26 +49,16 @@ def home(tmp_path: Path) -> Path:
     for name in _LINKED:
         (made / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "scripts/audit.sh", made / "scripts/audit.sh")
-    (made / "scripts/setup.sh").write_text("#!/bin/sh\n", encoding="ascii")
-    (made / "scripts/setup.sh").chmod(0o755)
+    executable(made / "scripts/setup.sh", "#!/bin/sh\n")
     # a link would be taken for the python of another venv
     python = made / ".venv/bin/python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="ascii")
-    python.chmod(0o755)
+    executable(python, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     return made
 
 
 def _run(home: Path, *command: str, **env: str) -> Said:
-    kept = {key: value for key, value in os.environ.items() if key not in FOREIGN and not key.startswith("MAKE")}
-    done = subprocess.run(
-        command,
-        cwd=home,
-        env={**kept, "COLUMNS": "160", **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    kept = own_settings(*(key for key in os.environ if key.startswith("MAKE")))
+    done = ran(*command, stand=home, env={**kept, "COLUMNS": "160", **env})
     return Said(done.returncode, done.stdout, done.stderr)
 
 

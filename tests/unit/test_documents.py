@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from reclaim import __main__ as entry
 from reclaim import options, verbs
+from tests.command import reclaim
 from tests.support import ROOT
 
 #: of README.md, which is read on two screens
@@ -92,9 +91,7 @@ def test_the_list_of_documents_has_every_document() -> None:
 
 @cache
 def flags_of_pytest() -> frozenset[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "reclaim", "help", "pytest"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = reclaim("help", "pytest")
     shown = re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", done.stdout)
     # it shows one of two spellings
     return frozenset({*shown, "--junitxml"} if "--junit-xml" in shown else shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import pytest
 
 from reclaim import __main__ as entry
 from reclaim import manual, options, verbs
-from tests.support import ROOT
+from tests.support import ROOT, WRITES
 
 PAGE = ROOT / "docs/reclaim.1"
 VERBS = [*(run.name for run in verbs.RUNS), *(verb.name for _, group in entry.GROUPS for verb in group)]
@@ -19,7 +18,7 @@ VERBS = [*(run.name for run in verbs.RUNS), *(verb.name for _, group in entry.GR
 
 def test_the_page_is_the_one_of_these_verbs_and_options() -> None:
     made = manual.page(entry.GROUPS)
-    if os.environ.get("RECLAIM_DOCS") == "write":
+    if WRITES:
         PAGE.write_text(made, encoding="utf-8")
     hint = "RECLAIM_DOCS=write pytest tests/unit/test_manual.py writes it anew"
     assert PAGE.read_text(encoding="utf-8") == made, hint

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.files import whole
 from reclaim.requirement import STAGES, catalogue
 from reclaim.scaffold import HANDLES, Order
+from tests.command import reclaim
 from tests.support import ROOT
 
 TITLE = "The disk has a serial number"
@@ -82,18 +81,23 @@ def test_what_is_installed_is_no_checkout(tmp_path: Path) -> None:
     """A wheel has these three folders."""
     for name in ("reclaim", "checks", "fixers"):
         shutil.copytree(ROOT / name, tmp_path / "site" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(
-        [sys.executable, "-m", "reclaim", "new", "disk-serial", TITLE, "--for", "disk", "--stage", "definition"],
-        cwd=tmp_path / "site",
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     site = tmp_path / "site"
+    words = ("new", "disk-serial", TITLE, "--for", "disk", "--stage", "definition")
+    done = reclaim(*words, stand=site, env={**os.environ, "PYTHONPATH": str(site)})
     assert done.returncode == 2
     assert done.stderr == f"reclaim: new: {site} is no checkout of reclaim (it has no tests): run it in one\n"
     assert not (site / "checks/check_disk_serial.py").exists()
+
+
+def test_another_checkout_is_not_written_into(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = lying_in(ROOT)
+    monkeypatch.chdir(checkout / "docs")
+    assert main(["new", "disk-serial", TITLE, "--for", "disk", "--stage", "definition"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"reclaim: new: this command writes into {ROOT}, and you are in the checkout {checkout}: ")
+    assert lying_in(ROOT) == before
 
 
 @pytest.fixture

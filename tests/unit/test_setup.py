@@ -9,18 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.command import ran
+from tests.support import ROOT, executable
 
 TOOLS = ("bash", "dirname", "sed", "head", "uname", "sh", "env", "id")
 OLD = "#!/bin/sh\necho 3.9.2\n"
 #: one that is new enough, and imports nothing
 BARE = '#!/bin/sh\ncase "$2" in *version*) echo 3.12.1;; *) exit 1;; esac\n'
-
-
-def _program(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
 
 
 def _setup(folder: Path, kind: str, manager: str, python: str) -> subprocess.CompletedProcess[str]:
@@ -30,15 +25,9 @@ def _setup(folder: Path, kind: str, manager: str, python: str) -> subprocess.Com
     shutil.copy(ROOT / "scripts/setup.sh", folder / "scripts")
     for tool in TOOLS:
         (folder / "bin" / tool).symlink_to(str(shutil.which(tool)))
-    _program(folder / "bin" / manager, f"#!/bin/sh\ntouch {folder}/installed\nexit 1\n")
-    return subprocess.run(
-        [str(folder / "scripts/setup.sh"), kind],
-        env={"PATH": str(folder / "bin"), "RECLAIM_PYTHON": str(_program(folder / "python3", python))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    executable(folder / "bin" / manager, f"#!/bin/sh\ntouch {folder}/installed\nexit 1\n")
+    env = {"PATH": str(folder / "bin"), "RECLAIM_PYTHON": str(executable(folder / "python3", python))}
+    return ran(folder / "scripts/setup.sh", kind, env=env)
 
 
 @pytest.mark.parametrize("manager", ["apt-get", "dnf"])

@@ -5,7 +5,6 @@ RECLAIM_DOCS=write pytest tests/unit/backups/test_job_words.py      writes it an
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from reclaim.base.verdict import Verdict
 from tests.jobs import declared_job, judged, rsync, says_version
-from tests.support import ROOT
+from tests.support import ROOT, WRITES
 
 __all__ = ["rsync"]
 
@@ -83,7 +82,7 @@ def test_the_documentation_has_the_verdict_of_every_command(tmp_path: Path, rsyn
     text = DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(_BEGIN)
     inside, _, after = rest.partition(_END)
-    if os.environ.get("RECLAIM_DOCS") == "write":
+    if WRITES:
         DOCUMENT.write_text(f"{before}{_BEGIN}\n\n{table}\n\n{_END}{after}", encoding="utf-8")
     else:
         assert inside.strip() == table

@@ -11,7 +11,7 @@ from reclaim.base.errors import ChangeFailed, ProbeError
 from reclaim.changes import domfstrim, kinds
 from reclaim.changes.domfstrim import TrimTimer
 from reclaim.handles.guest import Guest
-from tests.support import InhabitedGuest, Inside, inhabited
+from tests.support import InhabitedGuest, Inside, executable, inhabited
 from tests.timers import Units, blocked
 
 if TYPE_CHECKING:
@@ -203,8 +203,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "etc/systemd/system").mkdir(parents=True)
     (root / "bin").mkdir()
     tool = root / "bin/systemctl"
-    tool.write_text(f'#!/bin/sh\necho "$*" >>{root}/calls\n[ "$1" != enable ] || [ ! -e {root}/fails ]\n')
-    tool.chmod(0o755)
+    executable(tool, f'#!/bin/sh\necho "$*" >>{root}/calls\n[ "$1" != enable ] || [ ! -e {root}/fails ]\n')
     for name in ("_INSTALL", "_REMOVE"):
         script = (
             getattr(domfstrim, name).replace("cd /etc/", f"cd {root}/etc/").replace("PATH=", f"PATH={root}/bin:", 1)

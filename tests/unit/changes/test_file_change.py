@@ -15,7 +15,7 @@ from reclaim.base.errors import ChangedSince, ChangeFailed, ProbeError
 from reclaim.changes.file_change import MAX_FILE_BYTES, FileChange
 from reclaim.files.replace import beside
 from reclaim.handles.guest import Guest
-from tests.support import Inside, inhabited
+from tests.support import Inside, executable, inhabited
 
 
 @dataclass
@@ -194,8 +194,7 @@ def test_a_path_is_a_path_whatever_it_is_called(here: Guest, tmp_path: Path, nam
 
 def _checker(folder: Path, script: str) -> str:
     path = folder / "checker"
-    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-    path.chmod(0o755)
+    executable(path, f"#!/bin/sh\n{script}\n")
     return str(path)
 
 

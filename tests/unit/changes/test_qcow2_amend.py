@@ -13,7 +13,7 @@ from reclaim.base.errors import AgentAbsent, ChangeFailed, NotLinux, ProbeError,
 from reclaim.changes import power
 from reclaim.changes.qcow2_amend import AmendCycle, ImageAmend, amend, amendment
 from reclaim.handles.guest import Disk
-from tests.support import Inside, disk_xml, inhabited
+from tests.support import Inside, disk_xml, executable, inhabited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,8 +60,7 @@ def _tool(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Put a qemu-img of ours in front of the real one."""
     (folder / "bin").mkdir()
     tool = folder / "bin" / "qemu-img"
-    tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-    tool.chmod(0o755)
+    executable(tool, f"#!/bin/sh\n{script}\n")
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
 

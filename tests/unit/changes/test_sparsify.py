@@ -18,6 +18,7 @@ from tests.support import (
     disk_xml,
     domain_xml,
     engine,
+    executable,
     hypervisor_of,
     inhabited,
     opened,
@@ -57,8 +58,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _tool(folder: Path, name: str, script: str) -> None:
     path = folder / name
-    path.write_text(f'#!/bin/sh\necho "{name} $*" >>{folder}/ran\n{script}\n')
-    path.chmod(0o755)
+    executable(path, f'#!/bin/sh\necho "{name} $*" >>{folder}/ran\n{script}\n')
 
 
 def _ran(folder: Path) -> list[str]:

@@ -29,18 +29,15 @@ from reclaim.requirement import catalogue
 from reclaim.space import measured
 from tests.command import FLEET
 from tests.support import (
+    GOOD,
     Inside,
     disk_xml,
     domain_xml,
-    drive,
     inhabited,
     node,
     opened,
-    scsi_xml,
     uuid_of,
 )
-
-GOOD = [disk_xml("sda", "scsi", driver="discard='unmap'", inner=drive(0)), scsi_xml()]
 
 
 @pytest.fixture

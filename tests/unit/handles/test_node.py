@@ -14,7 +14,7 @@ from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inside import facts
 from reclaim.inventory import Inventory, Policy
 from reclaim.storage import btrfs
-from tests.support import Inside, domain_xml, inhabited, opened
+from tests.support import Inside, domain_xml, executable, inhabited, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,7 @@ def german(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = folder / "stat"
     words = "s/regular file/reguläre Datei/; s/regular empty file/reguläre leere Datei/; s/directory/Verzeichnis/"
     real = shutil.which("stat")
-    stat.write_text(f'#!/bin/sh\n[ "$LC_ALL" = C ] && exec {real} "$@"\n{real} "$@" | sed "{words}"\n')
-    stat.chmod(0o755)
+    executable(stat, f'#!/bin/sh\n[ "$LC_ALL" = C ] && exec {real} "$@"\n{real} "$@" | sed "{words}"\n')
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("LANG", "de_DE.UTF-8")
     monkeypatch.delenv("LC_ALL", raising=False)

@@ -26,6 +26,7 @@ from tests.support import (
     Inside,
     InsideBackend,
     disk_xml,
+    executable,
     inhabited,
     opened,
 )
@@ -57,8 +58,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GuestSsh:
 def _answer(folder: Path, what: str) -> Path:
     """An ssh(1) that does *what*; it writes down its own session, to be looked for."""
     tool, session = folder / "tools/ssh", folder / "session"
-    tool.write_text(f"#!/bin/sh\necho $$ >{session}\n{what}\n", encoding="utf-8")
-    tool.chmod(0o755)
+    executable(tool, f"#!/bin/sh\necho $$ >{session}\n{what}\n")
     return session
 
 

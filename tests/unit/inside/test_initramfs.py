@@ -11,7 +11,7 @@ from reclaim.base.errors import Withheld
 from reclaim.definition.domain import Definition
 from reclaim.inside import initramfs
 from reclaim.inside.initramfs import rebuild
-from tests.support import FILES, Inside, block, domain_xml, mounted, part
+from tests.support import FILES, Inside, block, domain_xml, executable, mounted, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,7 @@ def test_the_command_leaves_a_whole_image_and_nothing_else(tmp_path: Path, statu
     image = tmp_path / "initramfs-6.1.img"
     image.write_text("old")
     tool = tmp_path / "dracut"
-    tool.write_text(f'#!/bin/sh\n[ "$1 $3" = "--force 6.1" ] || exit 9\nprintf new >"$2"\nexit {status}\n')
-    tool.chmod(0o755)
+    executable(tool, f'#!/bin/sh\n[ "$1 $3" = "--force 6.1" ] || exit 9\nprintf new >"$2"\nexit {status}\n')
     inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1\n", tools=("dracut",))
     command = rebuild(inside.facts())
     path = f"{tmp_path}:/usr/bin:/bin"
@@ -53,8 +52,7 @@ def tiny_boot(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_boot_keeps_its_old_image_and_nothing_of_the_new_one(tmp_path: Path, tiny_boot: Path) -> None:
     """The room is judged before; here somebody took it in between. cp ends as dracut's does: half an image."""
     tool = tmp_path / "dracut"
-    tool.write_text('#!/bin/sh\ncp /usr/bin/env "$2"; head -c 200000 /dev/urandom >>"$2"\n')
-    tool.chmod(0o755)
+    executable(tool, '#!/bin/sh\ncp /usr/bin/env "$2"; head -c 200000 /dev/urandom >>"$2"\n')
     image = tiny_boot / "initramfs-6.1.img"
     inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1\n", tools=("dracut",))
     path = f"{tmp_path}:/usr/bin:/bin"

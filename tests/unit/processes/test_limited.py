@@ -9,6 +9,7 @@ import testinfra
 from testinfra.host import Host
 
 from reclaim.processes import limited
+from tests.support import executable
 
 
 @pytest.fixture
@@ -52,6 +53,5 @@ def test_output_is_bounded(shell: Host) -> None:
 def test_output_of_a_command_that_does_not_end_is_what_it_printed(shell: Host, tmp_path: Path) -> None:
     """Whoever parses it sees that it is cut short."""
     script = tmp_path / "slow"
-    script.write_text("#!/bin/sh\nprintf '[1,'\nexec sleep 600\n")
-    script.chmod(0o755)
+    executable(script, "#!/bin/sh\nprintf '[1,'\nexec sleep 600\n")
     assert limited.output(shell, 1, 100, "%s", str(script)) == "[1,"

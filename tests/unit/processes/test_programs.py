@@ -9,6 +9,7 @@ import pytest
 
 from reclaim.processes import programs
 from tests.command import FLEET, audit
+from tests.support import executable
 
 SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's PATH is root's to set up")
@@ -86,8 +87,7 @@ def test_who_is_not_root_keeps_his_path(monkeypatch: pytest.MonkeyPatch, folder:
 def test_a_run_says_so_and_runs_no_program_from_there(tmp_path: Path, folder: Path) -> None:
     folder.chmod(0o777)
     for name in ("stat", "sh", "rsync", "qemu-img"):
-        (folder / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
-        (folder / name).chmod(0o755)
+        executable(folder / name, f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     outcome = audit(tmp_path / "reports", uri=FLEET, env={"PATH": f"{folder}:{os.environ['PATH']}"})
     assert f"reclaim: left out of PATH, since others can write there: {folder}" in outcome.lines
     assert not (tmp_path / "ran").exists()

@@ -14,7 +14,7 @@ import pytest
 from reclaim import __version__
 from reclaim.base import typed
 from reclaim.record import typed as typed_runs
-from tests.support import ROOT
+from tests.support import ROOT, executable
 
 BIN = Path(sys.executable).parent
 
@@ -28,8 +28,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _script(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n")
-    path.chmod(0o755)
+    executable(path, "#!/bin/sh\n")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,12 @@ from reclaim.engine.run import Run
 from reclaim.report import screen
 from tests import records
 from tests.records import GIB, row, storage
+from tests.screens import Made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reclaim.record.record import Record
-
-Made = tuple[pytest.TerminalReporter, io.StringIO]
 
 
 def _run(*parts: Part, **more: Any) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,11 @@ from reclaim.engine.part import Options, Part
 from reclaim.engine.run import Run
 from reclaim.report import terminal
 from reclaim.report.terminal import Progress
+from tests.screens import Made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-Made = tuple[pytest.TerminalReporter, io.StringIO]
 
 
 def _run(*parts: Part, **more: Any) -> Run:

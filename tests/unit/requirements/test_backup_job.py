@@ -14,7 +14,7 @@ from reclaim.engine.engine import Subject
 from reclaim.handles.hypervisor import Hypervisor
 from tests.filesystems import run
 from tests.jobs import IMAGE, MODERN, job, judged, rsync, running, says_version
-from tests.support import engine, requirement
+from tests.support import engine, executable, requirement
 
 __all__ = ["rsync"]
 
@@ -149,8 +149,7 @@ def test_a_program_of_a_user_is_not_run_for_its_version(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     program = tmp_path / "alice" / "rsync"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\ntouch {ran}\necho 'rsync  version {MODERN}  protocol version 31'\n")
-    program.chmod(0o755)
+    executable(program, f"#!/bin/sh\ntouch {ran}\necho 'rsync  version {MODERN}  protocol version 31'\n")
     _, one = job(tmp_path, f"0 3 * * * {program} -aS --inplace /srv/images/ /b\n", "crontabs/alice")
     assert judged(one).verdict is Verdict.NOT_ASSESSABLE
     assert "an rsync of unknown version" in judged(one).reason

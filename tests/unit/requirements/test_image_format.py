@@ -25,7 +25,18 @@ from reclaim.storage import host_image
 from reclaim.storage.host_image import Punch
 from reclaim.storage.shrinkable import inspect, obstacles
 from tests import filesystems
-from tests.support import Inside, disk_xml, domain_xml, engine, inhabited, opened, requirement, subject, verdict_of
+from tests.support import (
+    Inside,
+    disk_xml,
+    domain_xml,
+    engine,
+    executable,
+    inhabited,
+    opened,
+    requirement,
+    subject,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -523,8 +534,7 @@ def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, table in (("vg-lv", "0 2097152 linear 253:1 1024"), ("vg-vpool0-vpool", "0 4194304 vdo V4 /dev/dm-0")):
         (programs / f"table-{name}").write_text(f"{table}\n")
     program = programs / "dmsetup"
-    program.write_text(f'#!/bin/sh\n[ "$2" = -- ] && exec cat "{programs}/$1-$3"\n')
-    program.chmod(0o755)
+    executable(program, f'#!/bin/sh\n[ "$2" = -- ] && exec cat "{programs}/$1-$3"\n')
     script = host_image._LOOK.replace("/sys/dev/block", str(sysfs)).replace("PATH=", f"PATH={programs}:", 1)
     monkeypatch.setattr(host_image, "_LOOK", script)
     device = tmp_path / "lv"

@@ -33,7 +33,7 @@ from reclaim.storage import local_image
 from reclaim.storage.btrfs import mount_of
 from tests.copies import DATA, SIZE, dense, noise, write
 from tests.filesystems import MAKE, MIB, allocated, mounted, require, run
-from tests.support import disk_xml, domain_xml, engine, opened, requirement
+from tests.support import disk_xml, domain_xml, engine, executable, opened, requirement
 
 
 @pytest.fixture(params=MAKE)
@@ -719,8 +719,7 @@ def test_an_external_data_file_is_never_opened(tmp_path: Path) -> None:
 
 def test_qemu_img_is_limited_in_output_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "qemu-img"
-    program.write_text("#!/bin/sh\nexec yes\n")
-    program.chmod(0o755)
+    executable(program, "#!/bin/sh\nexec yes\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ProbeError, match="bytes of output"):
         local_image.qemu_img(["map"], (), "web.qcow2")

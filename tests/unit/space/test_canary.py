@@ -17,6 +17,7 @@ import testinfra
 
 from reclaim.space import canary as canaries
 from reclaim.space.canary import MIB, Canary, NotPlanted, Trimmed
+from tests.support import executable
 
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
 #: longer than any test takes; what a test leaves holding would be found by `nobody_holds`
@@ -161,8 +162,7 @@ def _with_a_rogue(tmp_path: Path, swap: str) -> str:
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     rogue = bin_folder / "mktemp"
-    rogue.write_text(f'#!/bin/sh\nmade=$(/usr/bin/mktemp "$@") || exit 1\n{swap}\nprintf "%s\\n" "$made"\n')
-    rogue.chmod(0o755)
+    executable(rogue, f'#!/bin/sh\nmade=$(/usr/bin/mktemp "$@") || exit 1\n{swap}\nprintf "%s\\n" "$made"\n')
     return script().replace("PATH=", f"PATH={shlex.quote(str(bin_folder))}:", 1)
 
 

@@ -14,7 +14,7 @@ from reclaim.handles.guest import Disk
 from reclaim.inside.disk_layout import Area
 from reclaim.space import virt_df
 from tests.images import qcow2_header
-from tests.support import Inside, disk_xml, inhabited
+from tests.support import Inside, disk_xml, executable, inhabited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,7 @@ class World:
 
     def tool(self, name: str, script: str) -> None:
         path = self.tools / name
-        path.write_text(f'#!/bin/sh\necho "$*" >>{self.tools}/asked-{name}\n{script}\n')
-        path.chmod(0o755)
+        executable(path, f'#!/bin/sh\necho "$*" >>{self.tools}/asked-{name}\n{script}\n')
 
     def says(self, *lines: str) -> None:
         self.tool("virt-df", "cat <<'X'\n" + "".join(f"{line}\n" for line in lines) + "X")

@@ -13,7 +13,7 @@ import pytest
 from reclaim.storage import allocation_map, host_image, local_image
 from reclaim.storage.allocation_map import HostMap, host_map
 from tests import filesystems
-from tests.support import domain_xml, opened
+from tests.support import domain_xml, executable, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,8 +162,7 @@ def test_a_map_that_cannot_be_had_is_none(tmp_path: Path, monkeypatch: pytest.Mo
 def _answers(folder: Path, monkeypatch: pytest.MonkeyPatch, piece: str) -> str:
     """An image; qemu-img answers with a map of this one piece."""
     program = folder / "qemu-img"
-    program.write_text(f"#!/bin/sh\necho '[{piece}]'\n")
-    program.chmod(0o755)
+    executable(program, f"#!/bin/sh\necho '[{piece}]'\n")
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     image = folder / "disk"
     image.write_bytes(bytes(4096))

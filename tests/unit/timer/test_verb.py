@@ -12,6 +12,7 @@ import pytest
 from reclaim.base.errors import ReclaimError
 from reclaim.timer import verb
 from reclaim.timer.units import ScheduledRun
+from tests.support import executable
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -43,8 +44,7 @@ def test_paths_and_programs_are_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "inventory.toml").write_text("", encoding="utf-8")
     (tmp_path / "inventory.toml").chmod(0o600)
     hook = tmp_path / "hook"
-    hook.write_text("#!/bin/sh\n", encoding="utf-8")
-    hook.chmod(0o700)
+    executable(hook, "#!/bin/sh\n")
     made = ordered(
         *("--uri", "qemu:///system", "--guests", "web*", "--guests", "!db", "--boot-stopped", "--keep", "9"),
         *("--inventory", "inventory.toml", "--backups", "copies", "--reports", "reports"),
