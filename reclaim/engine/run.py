@@ -89,8 +89,12 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: a signal or a fault ended it
+    stopped: bool = False
     #: the command line chose some guests or requirements
     chosen: bool = False
+    #: the hypervisors that the inventory names
+    inventory_hypervisors: list[str] = field(default_factory=list)
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
@@ -128,6 +132,7 @@ class Run:
         file = None
         if options.inventory:
             file = read_file(options.inventory, catalogue())
+            self.inventory_hypervisors = file.inventory.hypervisors
         inventory = file.inventory if file is not None else Inventory()
         for hypervisor in self._hypervisors(inventory):
             self.parts.append(self._part(hypervisor))
@@ -435,7 +440,9 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                stopped=self.stopped,
                 chosen=self.chosen,
+                inventory_hypervisors=self.inventory_hypervisors,
             )
         )
         part.found, part.text = record.parsed(text, part.folder / results.NAME), text
