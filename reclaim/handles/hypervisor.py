@@ -224,7 +224,10 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
     def run_ssh(self, command: str) -> CommandResult:
         """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
         if self.master is not None:
-            self.master.try_open()
+            try:
+                self.master.try_open()
+            except Unreachable as exc:
+                raise ProbeError(str(exc)) from exc
             if self.master.is_up:
                 self.ssh_extra_args = shlex.join(self.master.options)
         try:
