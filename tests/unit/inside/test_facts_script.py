@@ -478,7 +478,7 @@ def test_only_the_files_that_name_a_driver_of_virtio_scsi_are_read_of_modprobe_d
 ) -> None:
     named = {
         "etc/modprobe.d/a.conf": "options x y=1\nblacklist virtio_scsi\n",
-        "run/modprobe.d/b.conf": "  install sd-mod /bin/false",
+        "etc/modprobe.d/b.conf": "  install sd-mod /bin/false",
     }
     others = {
         "etc/modprobe.d/c.conf": "blacklist nouveau\n# blacklist virtio_scsi\nblacklist virtio_scsi_mine\n",
