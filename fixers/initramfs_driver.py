@@ -4,6 +4,7 @@ from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
+from reclaim.inside import generated
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import (
     builder,
@@ -41,6 +42,11 @@ def include_virtio_scsi(guest: Guest) -> list[Change]:
         raise Withheld(f"{absent} at all, not even as a module: install a newer kernel")
     path, text = _told(facts, builder(facts), needed)
     before = facts.boot_files.get(path)
+    if mark := generated.whole(path, before or ""):
+        raise Withheld(
+            f'{path} is marked "{mark}", and would be written again without them: '
+            f"name {' '.join(needed)} in the source that it is made from"
+        )
     return [
         FileChange(
             guest.name, path, before, text, then=rebuild(facts), devices=disks(facts)

@@ -417,6 +417,20 @@ def test_what_cannot_be_built_is_withheld_and_nothing_touched(
     assert (inside.files, inside.ran) == (before, [])
 
 
+def test_a_list_of_modules_that_another_program_writes_again_is_left_to_it(tmp_path: Path) -> None:
+    inside = Inside(kernels="kernel 6.1\npath /boot/initrd.img-6.1\n")
+    inside.files[PATH] = "# Ansible managed\nloop\n"
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason.endswith(
+        f'withheld: {PATH} is marked "Ansible managed", and would be written again without them: '
+        "name virtio_pci virtio_scsi sd_mod in the source that it is made from"
+    )
+    assert (inside.files, inside.ran) == (before, [])
+
+
 # Modules that are there and kept out -----------------------------------------------------------
 
 GRUB = "/etc/default/grub"
