@@ -14,6 +14,7 @@ import libvirt
 
 from lab import tools
 from reclaim.processes import binding
+from tests import temporary
 
 _SECONDS = 60
 #: where libvirtd keeps what it knows; each is hidden behind an empty folder, for it alone
@@ -49,7 +50,7 @@ def libvirtd(folder: Path, definitions: Mapping[str, str] = MappingProxyType({})
     *definitions* are domains by name that are there before it starts, as after an upgrade of libvirt and QEMU.
     Raises OSError or RuntimeError where none can be run: not root, no namespaces, no libvirtd.
     """
-    folder = Path("/tmp") / f"reclaim-{folder.name}-{time.monotonic_ns():x}"
+    folder = temporary.short_place() / f"reclaim-{folder.name}-{time.monotonic_ns():x}"
     for name in _PLACES:
         (folder / name).mkdir(parents=True)
     conf = 'unix_sock_rw_perms = "0700"\nauth_unix_rw = "none"\n'
