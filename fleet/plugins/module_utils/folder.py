@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import tempfile
+from typing import Any
 
 LOCK = "lock"
 JOBS = "jobs"
@@ -24,7 +25,7 @@ class Busy(Exception):
     """A job runs. Its name is the argument."""
 
 
-def make(path):
+def make(path: str) -> None:
     """Make the folder *path* for its owner alone. Raises OSError, also if others could write into it."""
     os.makedirs(path, mode=PRIVATE, exist_ok=True)
     status = os.stat(path)
@@ -35,7 +36,7 @@ def make(path):
         )
 
 
-def lock(folder):
+def lock(folder: str) -> int:
     """Return the locked descriptor of the folder's lock. Raises Busy with the name of the job that holds it."""
     path = os.path.join(folder, LOCK)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -50,13 +51,13 @@ def lock(folder):
     return descriptor
 
 
-def name_holder(descriptor, name):
+def name_holder(descriptor: int, name: str) -> None:
     """Write the *name* of the job that holds the lock into it, for those who find it taken."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, name.encode("utf-8"), 0)
 
 
-def write(path, text):
+def write(path: str, text: str) -> None:
     """Write *text* to *path*, whole or not at all, for its owner alone."""
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
     try:
@@ -68,12 +69,12 @@ def write(path, text):
         raise
 
 
-def write_json(path, document):
+def write_json(path: str, document: dict[str, Any]) -> None:
     """Write *document* to *path* as JSON."""
     write(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
 
 
-def read_json(path):
+def read_json(path: str) -> dict[str, Any] | None:
     """Return the JSON object at *path*; None if there is no whole one."""
     try:
         with open(path, encoding="utf-8") as stream:

@@ -10,7 +10,7 @@ description:
   - Starts C(reclaim audit), C(plan), C(fix) or C(undo) as a job of its own, and waits for its end.
     The job goes on if the connection breaks; the same task attaches to it again.
   - One job runs at a time. If another one runs than the one that is asked for, the task fails.
-  - Findings do not fail the task. See O(ignore:went_wrong) in the return values.
+  - Findings do not fail the task, nor does RV(went_wrong): the results are to be fetched first.
   - With C(--check) a fix is a plan, and an undo only names the run.
 author:
   - reclaim (@reclaim)
@@ -73,7 +73,7 @@ sentence:
   type: str
   returned: always
 went_wrong:
-  description: Whether a change was rolled back or failed, looking failed, a guest was left off, or the run was cut short.
+  description: Whether a change was rolled back or failed, looking failed, a guest was left off, or it was cut short.
   type: bool
   returned: always
 trouble:
@@ -115,20 +115,25 @@ import signal
 import subprocess
 import tarfile
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.reclaim.fleet.plugins.module_utils import folder as folders
 
-REQUEST, STATUS, END, OUTPUT, ARCHIVE = (
-    "request.json",
-    "status.json",
-    "run.json",
-    "output.txt",
-    "files.tar.gz",
-)
+#: the files of a job
+REQUEST = "request.json"
+STATUS = "status.json"
+END = "run.json"
+OUTPUT = "output.txt"
+ARCHIVE = "files.tar.gz"
 FETCHED = ("results.json", "report.html", "journal.jsonl")
 #: exit statuses of a run that came to its end: everything holds, findings, nothing to judge, not all was seen
 ENDS = (0, 1, 5, 6)
+#: seconds between two looks for the end of a job, and between two looks whether it still runs
+PAUSE = 0.2
+LOOK = 5.0
+#: tries to begin a job
+TRIES = 50
 #: jobs that are kept
 KEPT = 50
 #: characters of diffs that are shown
@@ -149,9 +154,11 @@ class Trouble(Exception):
 # The job's own process ------------------------------------------------------------------------
 
 
-def start(program, request, job, lock):
+def start(program: str, request: dict[str, Any], job: str, lock: int) -> None:
     """Run *program* as a process of its own session, which writes its exit status and holds the *lock*."""
-    if os.fork():
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
         return
     os.setsid()
     if os.fork():
@@ -170,7 +177,7 @@ def start(program, request, job, lock):
         os._exit(0)
 
 
-def run(program, request, job, lock):
+def run(program: str, request: dict[str, Any], job: str, lock: int) -> int:
     """Run *program* and return its exit status; 127 if it cannot be started."""
     words = [program, request["mode"], *request["words"]]
     if request["mode"] != "undo":
@@ -195,67 +202,87 @@ def run(program, request, job, lock):
 # Waiting for it -------------------------------------------------------------------------------
 
 
-def begun(folder, program, request):
-    """Start the job of *request*, or find it running. Return its folder, and whether it ran already."""
-    try:
-        lock = folders.lock(folder)
-    except folders.Busy as busy:
-        return running(folder, request, str(busy)), True
-    try:
-        jobs = os.path.join(folder, folders.JOBS)
-        folders.make(jobs)
-        prune(jobs)
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        name = "{0}-{1}-{2}".format(stamp, request["mode"], os.getpid())
-        job = os.path.join(jobs, name)
-        os.mkdir(job, folders.PRIVATE)
-        folders.write_json(os.path.join(job, REQUEST), request)
-        folders.name_holder(lock, name)
-        start(program, request, job, lock)
-    finally:
-        os.close(lock)
-    return job, False
+def begun(folder: str, program: str, request: dict[str, Any]) -> tuple[str, bool]:
+    """Start the job of *request*, or find it running. Return its folder, and whether it ran already.
+
+    Raises Trouble if another job runs.
+    """
+    for _ in range(TRIES):
+        try:
+            lock = folders.lock(folder)
+        except folders.Busy as busy:
+            job = os.path.join(folder, folders.JOBS, os.path.basename(str(busy)))
+            # a job that is about to end, or a look whether one runs
+            if not os.path.isfile(os.path.join(job, STATUS)) and str(busy):
+                return running(job, request), True
+            time.sleep(PAUSE)
+            continue
+        try:
+            return begin(folder, program, request, lock), False
+        finally:
+            os.close(lock)
+    raise Trouble("reclaim is being installed here, or removed: try again")
 
 
-def running(folder, request, name):
-    """Return the folder of the running job *name* if it is that of *request*. Raises Trouble if it is another one."""
-    job = os.path.join(folder, folders.JOBS, os.path.basename(name))
-    asked = folders.read_json(os.path.join(job, REQUEST)) if name else None
-    if asked is None:
-        raise Trouble("reclaim is being installed here, or a job begins: try again")
-    if asked != request:
+def begin(folder: str, program: str, request: dict[str, Any], lock: int) -> str:
+    """Start the job of *request*, and return its folder."""
+    jobs = os.path.join(folder, folders.JOBS)
+    folders.make(jobs)
+    prune(jobs)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name = f"{stamp}-{request['mode']}-{os.getpid()}"
+    job = os.path.join(jobs, name)
+    os.mkdir(job, folders.PRIVATE)
+    folders.write_json(os.path.join(job, REQUEST), request)
+    folders.name_holder(lock, name)
+    start(program, request, job, lock)
+    return job
+
+
+def running(job: str, request: dict[str, Any]) -> str:
+    """Return the folder of the running *job* if it is that of *request*. Raises Trouble if it is another one."""
+    if folders.read_json(os.path.join(job, REQUEST)) != request:
         raise Trouble(
-            "another job runs here, {0}: run the same playbook with the same options to attach to it, "
-            "or wait for its end".format(name)
+            f"another job runs here, {os.path.basename(job)}: the same playbook with the same options attaches to it; "
+            "else wait for its end"
         )
     return job
 
 
-def ended(folder, job, seconds):
-    """Wait until the *job* has ended. Return its exit status, or None if it was killed. Raises Trouble after *seconds*."""
+def ended(folder: str, job: str, seconds: int) -> int | None:
+    """Wait until the *job* has ended. Return its exit status, or None if it was killed.
+
+    Raises Trouble after *seconds*.
+    """
     deadline = time.monotonic() + seconds
-    while True:
-        status = folders.read_json(os.path.join(job, STATUS))
-        if status is not None:
-            return status["status"]
-        try:
-            os.close(folders.lock(folder))
-        except folders.Busy as busy:
-            if str(busy) == os.path.basename(job):
-                if time.monotonic() > deadline:
-                    raise Trouble(
-                        "the job {0} still runs after {1} s, and goes on: run the playbook again to attach to it".format(
-                            job, seconds
-                        )
-                    )
-                time.sleep(0.5)
-                continue
-        # the lock is free, or another job's: this one has ended, and its status may have come in between
-        status = folders.read_json(os.path.join(job, STATUS))
-        return status["status"] if status is not None else None
+    look = time.monotonic() + LOOK
+    path = os.path.join(job, STATUS)
+    while not os.path.isfile(path):
+        now = time.monotonic()
+        if now > deadline:
+            raise Trouble(
+                f"the job {job} still runs after {seconds} s, and goes on: run the same playbook again to attach to it"
+            )
+        if now > look:
+            look = now + LOOK
+            if not is_running(folder, job):
+                break
+        time.sleep(PAUSE)
+    # a job that is not running may have ended in between
+    status = folders.read_json(path)
+    return status["status"] if status is not None else None
 
 
-def prune(jobs):
+def is_running(folder: str, job: str) -> bool:
+    """Return whether the *job* holds the lock."""
+    try:
+        os.close(folders.lock(folder))
+    except folders.Busy as busy:
+        return str(busy) == os.path.basename(job)
+    return False
+
+
+def prune(jobs: str) -> None:
     """Remove the oldest jobs. Their reports lie elsewhere."""
     for name in sorted(os.listdir(jobs))[:-KEPT]:
         shutil.rmtree(os.path.join(jobs, name), ignore_errors=True)
@@ -264,21 +291,25 @@ def prune(jobs):
 # Its result -----------------------------------------------------------------------------------
 
 
-def result_of(job, status, request):
+def result_of(job: str, status: int | None) -> dict[str, Any]:
     """Return the result of the *job* that ended with *status*; None: it was killed."""
     end = folders.read_json(os.path.join(job, END)) or {}
     (part,) = end.get("hypervisors") or [{}]
+    if status is None and "status" in end:
+        status = end[
+            "status"
+        ]  # reclaim came to its end, and the process that waited for it was killed
     outcome = part.get("outcome") or {}
     lines = list(end.get("errors") or [])
     went_wrong = bool(end.get("went_wrong", True)) or status not in ENDS
     if status is None:
-        lines.append("the job was killed before its end; the next run names what it left")
+        lines.append(
+            "the job was killed before its end; the next run names what it left"
+        )
     elif not end:
-        lines.append("reclaim ended with status {0}: {1}".format(status, tail(job)))
+        lines.append(f"reclaim ended with status {status}: {tail(job)}")
     lines += [
-        "{0} rows {1}".format(outcome[name], words)
-        for name, words in COUNTS
-        if outcome.get(name)
+        f"{outcome[name]} rows {words}" for name, words in COUNTS if outcome.get(name)
     ]
     run_folder = part.get("folder") or ""
     return {
@@ -295,7 +326,7 @@ def result_of(job, status, request):
     }
 
 
-def tail(job):
+def tail(job: str) -> str:
     """Return the last line that the *job* printed."""
     try:
         with open(os.path.join(job, OUTPUT), "rb") as output:
@@ -307,7 +338,7 @@ def tail(job):
     return printed[-1][:500] if printed else "it printed nothing"
 
 
-def archive(job, run_folder):
+def archive(job: str, run_folder: str) -> str:
     """Pack the files of the run in *run_folder* to be fetched. Return the path of the archive, "" if there are none."""
     names = [
         name
@@ -318,23 +349,24 @@ def archive(job, run_folder):
         return ""
     path = os.path.join(job, ARCHIVE)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as raw, tarfile.open(
-        fileobj=raw, mode="w:gz"
-    ) as packed:
+    with (
+        os.fdopen(descriptor, "wb") as raw,
+        tarfile.open(fileobj=raw, mode="w:gz") as packed,
+    ):
         for name in names:
             with open(os.path.join(run_folder, name), "rb") as content:
                 data = content.read()
-            member = tarfile.TarInfo("{0}/{1}".format(os.path.basename(run_folder), name))
+            member = tarfile.TarInfo(f"{os.path.basename(run_folder)}/{name}")
             member.size, member.mode = len(data), 0o600
             packed.addfile(member, io.BytesIO(data))
     return path
 
 
-def diffs(run_folder):
+def diffs(run_folder: str) -> str:
     """Return the diffs of the changes in the record of *run_folder*."""
     record = folders.read_json(os.path.join(run_folder, "results.json")) or {}
     texts = [
-        "{0}\n{1}\n".format(change["target"], change["diff"])
+        "{}\n{}\n".format(change["target"], change["diff"])
         for row in record.get("results", [])
         for change in row["changes"]
     ]
@@ -344,7 +376,7 @@ def diffs(run_folder):
 # A rollout ------------------------------------------------------------------------------------
 
 
-def digest(program, request, inventory):
+def digest(program: str, request: dict[str, Any], inventory: str) -> str:
     """Return a text that is the same for the same fix: its version, its options and the content of its inventory."""
     content = b""
     if inventory:
@@ -355,19 +387,19 @@ def digest(program, request, inventory):
     return hashlib.sha256(text).hexdigest()
 
 
-def mark_of(folder, rollout):
+def mark_of(folder: str, rollout: str) -> str:
     """Return the path of the mark that *rollout* is done here."""
     name = hashlib.sha256(rollout.encode()).hexdigest()[:16]
     return os.path.join(folder, folders.ROLLOUTS, name + ".json")
 
 
-def is_done(result, arguments):
+def is_done(result: dict[str, Any], arguments: list[str]) -> bool:
     """Return whether nothing is left to a fix with *arguments* that ended with *result*."""
     waits = "--restart" in arguments and result["outcome"].get("pending")
     return not result["went_wrong"] and not waits
 
 
-def as_done(mark):
+def as_done(mark: dict[str, Any]) -> dict[str, Any]:
     """Return the result for a hypervisor that has the *mark* of this rollout."""
     return {
         "changed": False,
@@ -384,7 +416,9 @@ def as_done(mark):
     }
 
 
-def rolled_out(module, program, request):
+def rolled_out(
+    module: AnsibleModule, program: str, request: dict[str, Any]
+) -> dict[str, Any]:
     """Do the job of *request*, unless its rollout is done here. Return the result."""
     folder, rollout = module.params["folder"], module.params["rollout"]
     is_fix = request["mode"] == "fix" and rollout
@@ -404,12 +438,14 @@ def rolled_out(module, program, request):
     return result
 
 
-def done(module, program, request):
+def done(
+    module: AnsibleModule, program: str, request: dict[str, Any]
+) -> dict[str, Any]:
     """Do the job of *request*, and return its result."""
     folder = module.params["folder"]
     job, attached = begun(folder, program, request)
     status = ended(folder, job, module.params["seconds"])
-    result = result_of(job, status, request)
+    result = result_of(job, status)
     result["attached"] = attached
     return result
 
@@ -417,7 +453,7 @@ def done(module, program, request):
 # Undo -----------------------------------------------------------------------------------------
 
 
-def last_fix(folder):
+def last_fix(folder: str) -> str:
     """Return the folder of the last fix that changed something; "" if there is none."""
     jobs = os.path.join(folder, folders.JOBS)
     names = sorted(os.listdir(jobs), reverse=True) if os.path.isdir(jobs) else []
@@ -430,13 +466,15 @@ def last_fix(folder):
     return ""
 
 
-def standing(run_folder):
+def standing(run_folder: str) -> dict[str, Any]:
     """Return the outcome of the run in *run_folder*, with the number of its changes that stand."""
     record = folders.read_json(os.path.join(run_folder, "results.json")) or {}
     return record.get("outcome") or {}
 
 
-def undone(module, program, request):
+def undone(
+    module: AnsibleModule, program: str, request: dict[str, Any]
+) -> dict[str, Any]:
     """Take the changes of a run back, and return the result."""
     folder = module.params["folder"]
     run_folder = module.params["run"] or last_fix(folder)
@@ -459,7 +497,7 @@ def undone(module, program, request):
     result["outcome"] = before
     if module.check_mode:
         result["changed"] = bool(before.get("applied"))
-        result["sentence"] = "undo would take back {0}.".format(run_folder)
+        result["sentence"] = f"undo would take back {run_folder}."
         return result
     request["words"] = [run_folder, *request["words"]]
     job, result["attached"] = begun(folder, program, request)
@@ -469,7 +507,7 @@ def undone(module, program, request):
     result.update(
         changed=counts[1] != counts[0],
         status=status,
-        sentence="{0} of {1} changes were taken back.".format(counts[0] - counts[1], counts[0]),
+        sentence=f"{counts[0] - counts[1]} of {counts[0]} changes were taken back.",
         went_wrong=status != 0,
         trouble="" if status == 0 else "not everything was taken back: " + tail(job),
         outcome=after,
@@ -479,7 +517,7 @@ def undone(module, program, request):
     return result
 
 
-def main():
+def main() -> None:
     """Do the job that the task asks for."""
     module = AnsibleModule(
         argument_spec={
@@ -509,7 +547,7 @@ def main():
     request = {"mode": mode, "words": words}
     if not os.path.isfile(program):
         module.fail_json(
-            msg="reclaim is not installed here ({0}): run the playbook reclaim.fleet.install first".format(program)
+            msg=f"reclaim is not installed here ({program}): run the playbook reclaim.fleet.install first"
         )
     try:
         work = undone if mode == "undo" else rolled_out
@@ -517,7 +555,7 @@ def main():
     except Trouble as exc:
         module.fail_json(msg=str(exc))
     except OSError as exc:
-        module.fail_json(msg="{0}: {1}".format(exc.filename, exc.strerror))
+        module.fail_json(msg=f"{exc.filename}: {exc.strerror}")
     if mode == "plan":
         result["changed"] = bool(result["run"]) and bool(diffs(result["run"]))
     if module._diff and result["run"] and mode in ("plan", "fix"):

@@ -67,7 +67,7 @@ class Trouble(Exception):
     """reclaim cannot be installed or removed, for the reason in its words."""
 
 
-def environment_of(bundle):
+def environment_of(bundle: str) -> str:
     """Return the name of the environment that is made from *bundle* by this Python."""
     sha = hashlib.sha256(sys.version.encode())
     with open(bundle, "rb") as stream:
@@ -76,7 +76,7 @@ def environment_of(bundle):
     return folders.VENV + sha.hexdigest()[:16]
 
 
-def ran(words):
+def ran(words: list[str]) -> str:
     """Run *words* and return what they print. Raises Trouble with the end of that if they fail."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("PYTHON")
@@ -92,11 +92,11 @@ def ran(words):
     )
     printed = done.stdout.decode("utf-8", "replace").strip()
     if done.returncode:
-        raise Trouble("{0}: {1}".format(words[0], printed[-800:]))
+        raise Trouble(f"{words[0]}: {printed[-800:]}")
     return printed
 
 
-def version_of(environment):
+def version_of(environment: str) -> str:
     """Return the versions that the reclaim in *environment* prints; "" if it does not run."""
     try:
         return ran([os.path.join(environment, "bin", "reclaim"), "--version"])
@@ -104,7 +104,7 @@ def version_of(environment):
         return ""
 
 
-def unpack(bundle, target):
+def unpack(bundle: str, target: str) -> None:
     """Unpack the wheels of *bundle* into the folder *target*."""
     os.mkdir(target, folders.PRIVATE)
     with tarfile.open(bundle) as packed:
@@ -116,24 +116,41 @@ def unpack(bundle, target):
                 shutil.copyfileobj(packed.extractfile(member), wheel)
 
 
-def make(bundle, environment, wheels):
+def make(bundle: str, environment: str, wheels: str) -> None:
     """Make *environment* from *bundle*, with pip out of its own wheel."""
     shutil.rmtree(wheels, ignore_errors=True)
     shutil.rmtree(environment, ignore_errors=True)
     unpack(bundle, wheels)
     pips = [name for name in os.listdir(wheels) if name.startswith("pip-")]
     if not pips:
-        raise Trouble("{0}: there is no wheel of pip in it: make it with `make bundle`".format(bundle))
-    ran([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", environment])
+        raise Trouble(
+            f"{bundle}: there is no wheel of pip in it: make it with `make bundle`"
+        )
+    ran(
+        [
+            sys.executable,
+            "-m",
+            "venv",
+            "--without-pip",
+            "--system-site-packages",
+            environment,
+        ]
+    )
     python = os.path.join(environment, "bin", "python")
     pip = os.path.join(wheels, pips[0], "pip")
-    options = ["--disable-pip-version-check", "--quiet", "--no-index", "--find-links", wheels]
+    options = [
+        "--disable-pip-version-check",
+        "--quiet",
+        "--no-index",
+        "--find-links",
+        wheels,
+    ]
     # packages of the distribution that are as new as needed would do, and could go away with an upgrade of it
     ran([python, pip, "install", *options, "--ignore-installed", "reclaim"])
     shutil.rmtree(wheels)
 
 
-def install(folder, bundle, check):
+def install(folder: str, bundle: str, *, check: bool) -> tuple[bool, str]:
     """Install reclaim from *bundle*. Return whether that changed something, and the versions."""
     name = environment_of(bundle)
     environment = os.path.join(folder, name)
@@ -155,13 +172,13 @@ def install(folder, bundle, check):
     return True, version
 
 
-def environments(folder):
+def environments(folder: str) -> list[str]:
     """Return the names of the environments in *folder*."""
     return [name for name in os.listdir(folder) if name.startswith(folders.VENV)]
 
 
-def remove(folder, check):
-    """Remove what this module and M(reclaim.fleet.job) made. The reports stay. Return whether that changed something."""
+def remove(folder: str, *, check: bool) -> bool:
+    """Remove the files of this module and of `job`; the reports stay. Return whether that changed something."""
     ours = [
         name
         for name in (
@@ -189,13 +206,17 @@ def remove(folder, check):
     return bool(ours)
 
 
-def main():
+def main() -> None:
     """Install or remove reclaim."""
     module = AnsibleModule(
         argument_spec={
             "folder": {"type": "path", "required": True},
             "bundle": {"type": "path"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "absent"],
+                "default": "present",
+            },
         },
         required_if=[("state", "present", ["bundle"])],
         supports_check_mode=True,
@@ -208,18 +229,23 @@ def main():
     try:
         folders.make(folder)
         lock = folders.lock(folder)
+        folders.name_holder(lock, "")
         if state == "absent":
-            module.exit_json(changed=remove(folder, module.check_mode), version="")
-        changed, version = install(folder, module.params["bundle"], module.check_mode)
+            module.exit_json(
+                changed=remove(folder, check=module.check_mode), version=""
+            )
+        changed, version = install(
+            folder, module.params["bundle"], check=module.check_mode
+        )
         module.exit_json(changed=changed, version=version)
     except folders.Busy as busy:
-        module.fail_json(
-            msg="a job of reclaim runs here ({0}): wait for its end".format(busy)
-        )
+        module.fail_json(msg=f"a job of reclaim runs here ({busy}): wait for its end")
     except Trouble as exc:
         module.fail_json(msg=str(exc))
     except (OSError, tarfile.TarError) as exc:
-        module.fail_json(msg="{0}: {1}".format(getattr(exc, "filename", None) or folder, exc))
+        module.fail_json(
+            msg="{}: {}".format(getattr(exc, "filename", None) or folder, exc)
+        )
     finally:
         if lock is not None:
             os.close(lock)

@@ -49,6 +49,7 @@ import os
 import re
 import shutil
 import tarfile
+from typing import IO
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.reclaim.fleet.plugins.module_utils import folder as folders
@@ -59,16 +60,19 @@ RUN = re.compile(r"\d{8}T\d{6}Z-(?:audit|plan|fix)(?:-\d+)?")
 MOST = 1 << 30
 
 
-def unpacked(archive, into):
-    """Unpack *archive* below *into*. Return the folder of the run. Raises ValueError for anything but the files of one."""
+def unpacked(archive: str, into: str) -> str:
+    """Unpack *archive* below *into*. Return the folder of the run.
+
+    Raises ValueError if it holds anything but the files of one run.
+    """
     names = set()
     with tarfile.open(archive) as packed:
         for member in packed:
-            run, slash, name = member.name.partition("/")
+            run, _slash, name = member.name.partition("/")
             if not member.isreg() or not RUN.fullmatch(run) or name not in NAMES:
-                raise ValueError("{0!r} is no file of a run".format(member.name))
+                raise ValueError(f"{member.name!r} is no file of a run")
             if member.size > MOST:
-                raise ValueError("{0} has {1} bytes".format(member.name, member.size))
+                raise ValueError(f"{member.name} has {member.size} bytes")
             names.add(run)
             if len(names) > 1:
                 raise ValueError("it has the files of several runs")
@@ -80,7 +84,7 @@ def unpacked(archive, into):
     return os.path.join(into, names.pop())
 
 
-def put(content, path):
+def put(content: IO[bytes], path: str) -> None:
     """Write *content* to *path*, whole or not at all, for its owner alone."""
     temporary = path + ".new"
     if os.path.lexists(temporary):
@@ -91,7 +95,7 @@ def put(content, path):
     os.replace(temporary, path)
 
 
-def main():
+def main() -> None:
     """Unpack the archive."""
     module = AnsibleModule(
         argument_spec={
@@ -105,9 +109,9 @@ def main():
     try:
         run = unpacked(archive, module.params["into"])
     except (ValueError, EOFError, tarfile.TarError) as exc:
-        module.fail_json(msg="{0}: {1}".format(archive, exc))
+        module.fail_json(msg=f"{archive}: {exc}")
     except OSError as exc:
-        module.fail_json(msg="{0}: {1}".format(exc.filename or archive, exc.strerror or exc))
+        module.fail_json(msg=f"{exc.filename or archive}: {exc.strerror or exc}")
     finally:
         if os.path.isfile(archive):
             os.unlink(archive)
