@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
 from reclaim.base.text import LIMIT
@@ -19,8 +18,7 @@ from reclaim.requirement import catalogue
 _KINDS = ("backup", "path", "disk", "only")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """The names and words of one row, by the newest run that judged it."""
 
     requirement: str
@@ -180,16 +178,14 @@ class Lines:
         for number, state in self.states.items():
             columns = _columns(state)
             before = self._written.get(number)
-            words = astuple(self.every[number])
             if before is None:
-                new.append((number, self._hypervisor, *words, *columns))
+                new.append((number, self._hypervisor, *self.every[number], *columns))
             elif number in self._reworded:
-                changed.append((*words, *columns, number))
-            elif before != columns:
-                if before._replace(run=state.run) == columns:
-                    judged.append((state.run, number))
-                else:
-                    turned.append((*columns, number))
+                changed.append((*self.every[number], *columns, number))
+            elif before[:1] + before[2:] != columns[:1] + columns[2:]:
+                turned.append((*columns, number))
+            elif before.run != state.run:
+                judged.append((state.run, number))
         many = self._base.executemany
         many(_INSERT, new)
         many(f"UPDATE judged SET {_WORDS}, {_STATE} WHERE id = ?", changed)  # noqa: S608 - ours
