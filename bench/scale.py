@@ -202,23 +202,35 @@ def _storage(guest: str, disk: str, held: int, used: int) -> dict[str, Any]:
 # Measuring ------------------------------------------------------------------------------------
 
 
-def measured(*words: str) -> tuple[float, float, float, str]:
-    """Run reclaim with *words* in a fresh process. Return seconds of wall and of CPU, its peak in MiB, its output."""
-    before = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reclaim", *words],
+#: a fresh process that reports its own peak: the ru_maxrss of a child has that of the process which it was forked from
+_CHILD = """
+import sys
+from reclaim.__main__ import main
+status = main(sys.argv[1:])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print("VmHWM", peak.split()[1], file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def measured(*words: str) -> tuple[float, float, float]:
+    """Run reclaim with *words* in a fresh process. Return its seconds of wall and of CPU, and its peak in MiB."""
+    before, used = time.perf_counter(), os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, *words],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=True,
     )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - before
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"reclaim {' '.join(words)}: status {process.returncode}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output
+    wall, now = time.perf_counter() - before, os.times()
+    cpu = (
+        now.children_user
+        + now.children_system
+        - used.children_user
+        - used.children_system
+    )
+    return wall, cpu, int(done.stderr.split()[-1]) / 1024
 
 
 def rounds(options: argparse.Namespace, work: Path) -> Iterator[Round]:
@@ -237,7 +249,7 @@ def rounds(options: argparse.Namespace, work: Path) -> Iterator[Round]:
                 site.age(options.churn)
             if silent.random() >= options.silent:
                 rows += site.write(folder, week)
-        wall, cpu, peak, _ = measured("merge", str(folder), "--into", str(database))
+        wall, cpu, peak = measured("merge", str(folder), "--into", str(database))
         shutil.rmtree(folder)
         yield Round(
             week + 1, rows, wall, cpu, peak, database.stat().st_size, os.getloadavg()[0]
