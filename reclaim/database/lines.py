@@ -162,13 +162,13 @@ class Lines:
         """Give the *rows* the words of *run*, if no newer run judged them."""
         paths = compare.paths_of(record)
         for number, row in rows.items():
-            if self.states[number].run != run:
-                continue
-            image = (
-                paths.get((row.guest or "", row.disk or "")) or self.every[number].image
-            )
-            line = _line(row, image)
-            if line != self.every[number]:
+            before = self.every[number]
+            image = paths.get((row.guest or "", row.disk or ""))
+            if self.states[number].run == run:
+                line = _line(row, image or before.image)
+            else:
+                line = before._replace(image=before.image or image)
+            if line != before:
                 self.every[number] = line
                 self._reworded.add(number)
 

@@ -142,7 +142,7 @@ CREATE VIEW turns AS
     JOIN hypervisor ON hypervisor.id = run.hypervisor;
 CREATE VIEW changes AS
     SELECT hypervisor.name AS hypervisor, run.name AS run, run.started, guest, disk, backup, requirement,
-           kind, target, undone
+           kind, target, change.undone
     FROM change JOIN run ON run.id = change.run JOIN hypervisor ON hypervisor.id = run.hypervisor;
 CREATE VIEW disks AS
     SELECT hypervisor.name AS hypervisor, guest, disk, image, virtual, disk.allocated, used, disk.reclaimable
