@@ -1,4 +1,4 @@
-"""What the database keeps of one record."""
+"""The values that the database keeps of one record."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Scope(IntEnum):
     WHOLE = 2
 
 
-class Subject(NamedTuple):
+class RowNames(NamedTuple):
     """The names of a row. `optional`: a whole run judges it only if an option asks for that."""
 
     requirement: str
@@ -87,7 +87,7 @@ class Turned(NamedTuple):
 
 
 def step(
-    states: dict[int, RowState], judged: Judged, subjects: Mapping[int, Subject]
+    states: dict[int, RowState], judged: Judged, subjects: Mapping[int, RowNames]
 ) -> list[Turned]:
     """Bring *states* from the run before to *judged*, and return the rows that turned."""
     turned = []
@@ -106,7 +106,7 @@ def step(
 
 
 def _mark_gone(
-    states: dict[int, RowState], judged: Judged, subjects: Mapping[int, Subject]
+    states: dict[int, RowState], judged: Judged, subjects: Mapping[int, RowNames]
 ) -> None:
     """Mark the rows that *judged* would have if they were still there."""
     if not judged.reached:
@@ -121,7 +121,7 @@ def _mark_gone(
 
 
 def _is_gone(
-    subject: Subject, scope: Scope, asked: set[str], guests: set[str | None]
+    subject: RowNames, scope: Scope, asked: set[str], guests: set[str | None]
 ) -> bool:
     if subject.requirement == REACH:
         return True
@@ -135,7 +135,7 @@ def _is_gone(
 
 
 def fold(
-    runs: Iterable[Judged], subjects: Mapping[int, Subject]
+    runs: Iterable[Judged], subjects: Mapping[int, RowNames]
 ) -> tuple[dict[int, RowState], list[Turned]]:
     """Return the states after *runs*, which come with the oldest first, and all that turned in them."""
     states: dict[int, RowState] = {}

@@ -23,7 +23,7 @@ from reclaim.report import summary
 from reclaim.report.summary import Standing
 
 
-class Identity(NamedTuple):
+class Residence(NamedTuple):
     """The folder of a hypervisor's runs, and the host of its URI ("" if it was audited on the machine itself)."""
 
     folder: str
@@ -67,7 +67,7 @@ class Ledger:
         self,
         connection: sqlite3.Connection,
         numbers: Numbers,
-        identity: Identity,
+        identity: Residence,
         uri: str,
     ) -> None:
         self._base = connection
@@ -319,7 +319,7 @@ def _by_standing(standings: Counter[Standing]) -> dict[str, int]:
 
 
 def _number(
-    connection: sqlite3.Connection, numbers: Numbers, identity: Identity, uri: str
+    connection: sqlite3.Connection, numbers: Numbers, identity: Residence, uri: str
 ) -> int:
     """Return the number of the hypervisor, which is added if it is not there."""
     known = connection.execute(

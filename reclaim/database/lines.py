@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reclaim.base.text import LIMIT
 from reclaim.base.verdict import Verdict
-from reclaim.database.history import RowState, Subject
+from reclaim.database.history import RowState, RowNames
 from reclaim.database.numbers import Numbers
 from reclaim.record.record import Record, Row
 from reclaim.report import compare
@@ -18,7 +18,7 @@ from reclaim.requirement import catalogue
 _KINDS = ("backup", "path", "disk", "only")
 
 
-class Line(NamedTuple):
+class JudgedLine(NamedTuple):
     """The names and words of one row, by the newest run that judged it."""
 
     requirement: str
@@ -53,7 +53,7 @@ class Lines:
     def __init__(self, connection: sqlite3.Connection, hypervisor: int) -> None:
         self._base = connection
         self._hypervisor = hypervisor
-        self.every: dict[int, Line] = {}
+        self.every: dict[int, JudgedLine] = {}
         self.states: dict[int, RowState] = {}
         self._written: dict[int, _Written] = {}
         self._reworded: set[int] = set()
@@ -68,20 +68,20 @@ class Lines:
             "verdict, run, before, since, gone FROM judged WHERE hypervisor = ?",
             (self._hypervisor,),
         ):
-            self.every[number] = Line(*words)
+            self.every[number] = JudgedLine(*words)
             state = RowState(verdicts[verdict], run, verdicts.get(before), since, gone)
             self.states[number] = state
             self._written[number] = _columns(state)
 
     @property
-    def subjects(self) -> Mapping[int, Subject]:
+    def subjects(self) -> Mapping[int, RowNames]:
         optional = {slug for slug, known in catalogue().items() if known.option}
         return {
-            number: Subject(line.requirement, line.guest, line.requirement in optional)
+            number: RowNames(line.requirement, line.guest, line.requirement in optional)
             for number, line in self.every.items()
         }
 
-    def current(self) -> Iterator[tuple[Line, RowState]]:
+    def current(self) -> Iterator[tuple[JudgedLine, RowState]]:
         """Yield the lines that are not gone."""
         for number, state in self.states.items():
             if state.gone is None:
@@ -117,7 +117,7 @@ class Lines:
                 continue
             new = numbers.next("judged")
             image = paths.get((row.guest or "", row.disk or ""))
-            self.every[new] = Line(
+            self.every[new] = JudgedLine(
                 row.requirement, row.guest, row.disk, row.backup, image
             )
             yield new, row
@@ -217,17 +217,17 @@ def _columns(state: RowState) -> _Written:
     )
 
 
-def _fits(line: Line, row: Row, paths: dict[tuple[str, str], str]) -> bool:
+def _fits(line: JudgedLine, row: Row, paths: dict[tuple[str, str], str]) -> bool:
     """True unless the disk of *row* has another image than that of *line*."""
     if row.guest is None or row.disk is None or line.image is None:
         return True
     return paths.get((row.guest, row.disk)) in (None, line.image)
 
 
-def _line(row: Row, image: str | None) -> Line:
+def _line(row: Row, image: str | None) -> JudgedLine:
     waiver = row.waiver
     until = waiver.until.isoformat() if waiver and waiver.until else None
-    return Line(
+    return JudgedLine(
         row.requirement,
         row.guest,
         row.disk,

@@ -14,7 +14,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.database import facts, schema, sources, weeks
-from reclaim.database.ledger import Identity, Ledger, Stamp
+from reclaim.database.ledger import Residence, Ledger, Stamp
 from reclaim.database.numbers import Numbers
 from reclaim.database.schema import Say
 from reclaim.database.sources import Source
@@ -56,7 +56,7 @@ class _Merge:
     def every(self, every: Sequence[Source]) -> Merged:
         """Merge hypervisor by hypervisor: the rows of one are in memory, and are written once for all its runs."""
         for _, group in groupby(every, key=lambda source: source.folder):
-            ledgers: dict[Identity, Ledger] = {}
+            ledgers: dict[Residence, Ledger] = {}
             for source in group:
                 self._one(source, ledgers)
             for ledger in ledgers.values():
@@ -67,7 +67,7 @@ class _Merge:
         weeks.renew(self._base, self._weeks)
         return self._merged
 
-    def _one(self, source: Source, ledgers: dict[Identity, Ledger]) -> None:
+    def _one(self, source: Source, ledgers: dict[Residence, Ledger]) -> None:
         try:
             notes = self._add(source, ledgers)
         except ReclaimError as exc:
@@ -82,14 +82,18 @@ class _Merge:
         for note in notes:
             self._say(f"{printable(source.path)}: {note}")
 
-    def _add(self, source: Source, ledgers: dict[Identity, Ledger]) -> list[str] | None:
+    def _add(
+        self, source: Source, ledgers: dict[Residence, Ledger]
+    ) -> list[str] | None:
         """Add the run of *source*. Return None if it was there. Raises ReclaimError if it is no record."""
         stamp = _stamp(source.path)
         if self._is_known(stamp):
             return None
         read = record.read(Path(source.path))
         values = facts.of_run(read, self._now)
-        identity = Identity(source.folder or read.hypervisor.name, facts.place_of(read))
+        identity = Residence(
+            source.folder or read.hypervisor.name, facts.place_of(read)
+        )
         ledger = ledgers.get(identity)
         if ledger is None:
             uri = redacted(read.hypervisor.uri)

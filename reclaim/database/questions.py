@@ -27,7 +27,7 @@ class Column(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a question may need beside the database."""
+    """The values that a question may need beside the database."""
 
     now: datetime
     #: the names of the hypervisors that there should be; None if no list was given

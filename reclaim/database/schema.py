@@ -20,7 +20,7 @@ NAME = "fleet.sqlite"
 APPLICATION = 0x7265636C
 #: raised with every change of the tables
 VERSION = 1
-#: seconds that a merge waits for another one, and a question for the end of a merge
+#: seconds that a merge waits for another one and for questions, and a question for the end of a merge
 PATIENCE = 300.0
 _PAUSE = 0.2
 #: KiB of pages that are kept in memory; of memory in which a question may sort and join, in bytes
@@ -168,10 +168,11 @@ def merging(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
             connection = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
                 connection.execute(f"PRAGMA cache_size = -{_CACHE}")
-                _begin(connection, path, say)
+                _patiently(connection, "BEGIN IMMEDIATE", say)
                 _expect(connection, path)
                 yield connection
-                connection.execute("COMMIT")
+                # a question that is under way ends first
+                _patiently(connection, "COMMIT", say)
             finally:
                 # closing takes back what was not committed
                 connection.close()
@@ -199,20 +200,23 @@ def _drop_empty(path: Path) -> None:
             path.unlink()
 
 
-def _begin(connection: sqlite3.Connection, path: Path, say: Say) -> None:
-    """Begin to write. Another merge may be under way: it is waited for in steps, so that Ctrl-C ends that."""
+def _patiently(connection: sqlite3.Connection, statement: str, say: Say) -> None:
+    """Execute *statement* once no other process holds the file: in steps, so that Ctrl-C ends the wait.
+
+    Raises sqlite3.OperationalError if the other does not end.
+    """
     until = time.monotonic() + PATIENCE
     is_said = False
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
         except sqlite3.OperationalError as exc:
             if not _is_busy(exc) or time.monotonic() > until:
                 raise
         else:
             return
         if not is_said:
-            say(f"{path}: another merge writes it: waiting for its end")
+            say("waiting: another process uses the database")
             is_said = True
         time.sleep(_PAUSE)
 
@@ -251,8 +255,10 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 @contextmanager
-def reading(path: Path, patience: float = PATIENCE) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
     """Yield a connection that cannot write: SQLite opens the file to be read, and refuses every other statement.
+
+    All that is read is of one state of the file: a merge writes its end after that.
 
     Raises ReclaimError if there is no such file, or no database of ours in it.
     """
@@ -263,15 +269,15 @@ def reading(path: Path, patience: float = PATIENCE) -> Iterator[sqlite3.Connecti
     with _told(path):
         # a path may have ? and #, which mean something in a URI
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=patience, isolation_level=None
-        )
+        connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             connection.execute(f"PRAGMA hard_heap_limit = {_HEAP}")
             # a result with a text that is none must be shown all the same
             connection.text_factory = _text
+            connection.execute("BEGIN")
+            _patiently(connection, "SELECT 1 FROM sqlite_master", say)
             if not _version(connection, path):
                 raise ReclaimError(f"{path}: nothing was merged into it")
             yield connection
@@ -296,7 +302,7 @@ def _reason(exc: sqlite3.Error) -> str:
     """Return SQLite's message with the way out, if there is one (sqlite.org/rescode.html)."""
     words = str(exc)
     if _is_busy(exc):
-        return "another merge writes it, and does not end: try again"
+        return "another process uses it, and does not end: try again"
     if "readonly" in words:
         return (
             "a merge was killed while it wrote: `reclaim merge` takes back its half, "

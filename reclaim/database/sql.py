@@ -48,6 +48,8 @@ def rows(
     try:
         cursor = connection.execute(text)
     except sqlite3.Error as exc:
+        if "interrupted" in str(exc):
+            raise  # its time is over, which `limited` knows
         raise ReclaimError(f"--sql: {_reason(exc)}") from exc
     # of Python 3.10 and older: several statements in one
     except (sqlite3.Warning, ValueError) as exc:

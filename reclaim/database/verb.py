@@ -123,7 +123,7 @@ def declare_ask(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class _Asked(NamedTuple):
+class _Inquiry(NamedTuple):
     """A question that is put: its name, its columns, and the function that puts it again."""
 
     name: str
@@ -140,7 +140,10 @@ def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
     question = _question(given)
     names = expected.read(given.inventory) if given.inventory else None
     path = given.from_ or schema.default()
-    with schema.reading(path) as connection, sql.limited(connection, given.seconds):
+    with (
+        schema.reading(path, warn) as connection,
+        sql.limited(connection, given.seconds),
+    ):
         asked = _put(connection, question, given, names)
         _print(asked, given, say)
     if question is not None and question.takes_inventory and names is None:
@@ -193,16 +196,16 @@ def _put(
     question: Question | None,
     given: argparse.Namespace,
     names: list[str] | None,
-) -> _Asked:
+) -> _Inquiry:
     if question is None:
         columns, _ = sql.rows(connection, given.sql)
-        return _Asked("query", columns, lambda: sql.rows(connection, given.sql)[1])
+        return _Inquiry("query", columns, lambda: sql.rows(connection, given.sql)[1])
     more = Given(datetime.now(timezone.utc), names, given.days)
     answer = question.answer
-    return _Asked(question.name, question.columns, lambda: answer(connection, more))
+    return _Inquiry(question.name, question.columns, lambda: answer(connection, more))
 
 
-def _print(asked: _Asked, given: argparse.Namespace, say: Say) -> None:
+def _print(asked: _Inquiry, given: argparse.Namespace, say: Say) -> None:
     if given.parquet is not None:
         given.parquet.mkdir(parents=True, exist_ok=True)
         path = given.parquet / f"{asked.name}.parquet"

@@ -129,7 +129,7 @@ def _verdicts(records: Sequence[Record]) -> dict[Key, Verdict]:
     return verdicts
 
 
-class Named(Protocol):
+class NamedRow(Protocol):
     """A row, here or in a database: the names that it is known by."""
 
     @property
@@ -146,7 +146,7 @@ class Named(Protocol):
 
 
 def keys_of(
-    row: Named, paths: dict[tuple[str, str], str], alone: set[str]
+    row: NamedRow, paths: dict[tuple[str, str], str], alone: set[str]
 ) -> Iterator[Key]:
     """Yield the keys of a row, the best first: a copy's path, a disk's image, since mending renames its target."""
     if row.guest is None or row.disk is None or row.backup is not None:
@@ -164,7 +164,7 @@ def paths_of(record: Record) -> dict[tuple[str, str], str]:
     return {(disk.guest, disk.disk): disk.path for disk in record.storage if disk.path}
 
 
-def alone_in(rows: Iterable[Named]) -> set[str]:
+def alone_in(rows: Iterable[NamedRow]) -> set[str]:
     """Return the guests with one disk."""
     disks: dict[str, set[str]] = {}
     for row in rows:

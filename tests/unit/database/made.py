@@ -37,8 +37,7 @@ def bus(verdict: str, guest: str = "web", disk: str = "sda", **more: Any) -> dic
 
 def run(week: int, *rows: dict[str, Any], hypervisor: str = "kvm1", **more: Any) -> dict[str, Any]:
     """A run that began in *week*."""
-    made = document(rows or [bus("compliant")], hypervisor=hypervisor, started=EPOCH + week * WEEK, **more)
-    return made
+    return document(rows or [bus("compliant")], hypervisor=hypervisor, started=EPOCH + week * WEEK, **more)
 
 
 def put(reports: Path, *every: dict[str, Any]) -> Path:
