@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reclaim.base.text import LIMIT
 from reclaim.base.verdict import Verdict
-from reclaim.database.history import RowState, RowNames
+from reclaim.database.history import RowNames, RowState
 from reclaim.database.numbers import Numbers
 from reclaim.record.record import Record, Row
 from reclaim.report import compare

@@ -14,7 +14,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable
 from reclaim.database import facts, schema, sources, weeks
-from reclaim.database.ledger import Residence, Ledger, Stamp
+from reclaim.database.ledger import Ledger, Residence, Stamp
 from reclaim.database.numbers import Numbers
 from reclaim.database.schema import Say
 from reclaim.database.sources import Source
