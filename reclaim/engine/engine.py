@@ -216,8 +216,8 @@ class Engine:
     _mended_by_plan: set[_Key] = field(default_factory=set)
     #: the notes of the changes of the fix under way
     _notes: list[str] = field(default_factory=list)
-    #: the changes of this run by their number in the journal
-    _records: dict[int, ChangeRecord] = field(default_factory=dict)
+    #: the changes of this run by their number in the journal, each with its row
+    _records: dict[int, tuple[Result, ChangeRecord]] = field(default_factory=dict)
     _asked: list[_Asked] = field(default_factory=list)
     #: seconds that are waited for a libvirt that hung up
     _patience: float = 60
@@ -326,6 +326,8 @@ class Engine:
             result.take(judge(requirement, subject))
         if result.verdict is Verdict.NONCOMPLIANT and self.mode != "audit":
             self._remedy(requirement, subject, result)
+        if requirement.slug == _LIVE and subject.guest is not None:
+            result.left_off |= subject.guest.left_off is not None
         result.seconds += time.monotonic() - started
         return result
 
@@ -420,6 +422,7 @@ class Engine:
     ) -> _End:
         if self.stopped:
             result.reason += f"; not fixed: {self._why_stopped()}"
+            result.failed = True
             return _End.NOT_APPLIED
         if self._is_in_plan(requirement, subject):
             result.reason += "; an earlier change of this plan mends it too"
@@ -641,7 +644,7 @@ class Engine:
         except libvirt.libvirtError as exc:
             return f"libvirt: {printable(libvirt_words(exc))}"
         self._write_down(self.journal.undone, step.seq, note)
-        step.record.undone = True
+        step.record.undone = step.mending.result.rolled_back = True
         _forget_changed(step)
         return None
 
@@ -655,7 +658,7 @@ class Engine:
         if isinstance(change, DefinitionChange) and guest is not None:
             guest.history.append(change.before)
         record = ChangeRecord(change.kind, change.target, change.diff)
-        self._records[seq] = record
+        self._records[seq] = result, record
         result.changes.append(record)
         return _Step(mending, change, seq, record, remark)
 
@@ -676,6 +679,7 @@ class Engine:
         return _End.APPLIED
 
     def _note_interrupted(self, step: _Step, exc: BaseException) -> None:
+        step.mending.result.failed = True
         guest = step.mending.subject.guest
         if guest is not None and isinstance(step.change, PowerCycle):
             self._interrupted(guest, step.change, step.seq, step.mending.result)
@@ -717,6 +721,7 @@ class Engine:
             result.reason += f"; waits for its next power cycle: {reason}"
             self._look_later(step)
         else:
+            result.failed = True
             # before a change raises ChangeFailed it takes its first half back; no other error promises that
             is_undone = isinstance(exc, ChangeFailed)
             write = self.journal.failed if is_undone else self.journal.unknown
@@ -763,12 +768,14 @@ class Engine:
             result.reason += f"; {fixed}: {self._why_stopped()}"
         except ChangeFailed as exc:
             result.reason += f"; not fixed: {printable(str(exc))}"
+        result.failed = True
         return None
 
     def _end_unwritten(
         self, changes: list[Change], made: Change, result: Result
     ) -> _End:
         """Report that *made* was applied and cannot be written down: it may have been the last of *changes*."""
+        result.failed = True
         if made is changes[-1]:
             self._notes.append(
                 f"applied, but not recorded in the journal: {self._why_stopped()}"
@@ -786,17 +793,20 @@ class Engine:
         exc: Exception,
     ) -> None:
         """Write down that a guest did not come back, and judge again the rows that were judged before."""
+        result = self.result(requirement, subject)
+        result.failed = True
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
             self._write_down(self.journal.unknown, seq, str(exc))
             return
         guest.forget()
+        result.left_off = not guest.is_running
         # of a guest that is off the end is not known: the next run tries again
         write = self.journal.failed if guest.is_running else self.journal.unknown
         self._write_down(write, seq, str(exc))
         if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
             if power.is_rolled_back(guest, change):
-                self._rolled_back(guest)
+                self._rolled_back(guest, result)
             self._look_again(requirement, subject, undone=True)
 
     def _interrupted(
@@ -810,20 +820,26 @@ class Engine:
         if not is_up or guest.is_leaving:
             state = "interrupted before it came back; the next --fix finishes its power cycle"
             self._write_down(self.journal.unknown, seq, state)
+            result.left_off = not guest.is_running
         elif power.is_rolled_back(guest, cycle):
             state = "interrupted; it was started again on the definition that booted"
-            self._rolled_back(guest)
+            self._rolled_back(guest, result)
             self._write_down(self.journal.failed, seq, state)
         else:
             state = "interrupted; it was not shut down"
             self._write_down(self.journal.failed, seq, state)
         result.reason += f"; {state}"
 
-    def _rolled_back(self, guest: Guest) -> None:
-        """Note as undone the definitions of this run that the roll-back replaced by the one that booted."""
+    def _rolled_back(self, guest: Guest, cycled: Result) -> None:
+        """Note as undone the definitions of this run that the roll-back replaced by the one that booted.
+
+        *cycled* is the row of the power cycle.
+        """
+        cycled.rolled_back = True
         for seq in self.journal.defined_since_start(guest.uuid):
             self._write_down(self.journal.undone, seq, "rolled back")
-            self._records[seq].undone = True
+            result, record = self._records[seq]
+            result.rolled_back = record.undone = True
 
     def _look_again(
         self, cycled: Requirement, subject: Subject, *, undone: bool = False

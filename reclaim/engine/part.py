@@ -30,6 +30,8 @@ class Options:
     reports: Path = Path("reports")
     keep: int | None = None
     metrics: Path | None = None
+    #: the file of --run-json
+    run_json: Path | None = None
     #: the words of the command of --notify
     notify: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -45,6 +47,8 @@ class Part:
     guests: list[Guest]
     engine: Engine
     folder: Path
+    #: the word of --hosts that named it
+    host: str | None = None
     #: the subjects of the requirements on backups
     copies: list[Subject] = field(default_factory=list)
     jobs: list[Subject] = field(default_factory=list)

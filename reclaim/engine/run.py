@@ -67,8 +67,12 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: a signal or a fault ended it
+    stopped: bool = False
     #: the command line chose some guests or requirements
     chosen: bool = False
+    #: the hypervisors that the inventory names
+    inventory_hypervisors: list[str] = field(default_factory=list)
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
@@ -104,6 +108,7 @@ class Run:
         file = None
         if options.inventory:
             file = read_file(options.inventory, catalogue())
+            self.inventory_hypervisors = file.inventory.hypervisors
         inventory = file.inventory if file is not None else Inventory()
         for host in options.hosts or (None,):
             self.parts.append(self._open_part(host, inventory))
@@ -133,7 +138,7 @@ class Run:
             options.force,
             options.boot_stopped,
         )
-        return Part(hypervisor, guests, engine, folder)
+        return Part(hypervisor, guests, engine, folder, host)
 
     def _find_backups(self, folders: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
@@ -302,7 +307,9 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                stopped=self.stopped,
                 chosen=self.chosen,
+                inventory_hypervisors=self.inventory_hypervisors,
             )
         )
         part.found, part.text = record.parsed(text, part.folder / results.NAME), text

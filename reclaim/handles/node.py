@@ -84,6 +84,11 @@ class Node:
         """Return the machine's host name; the test driver is no machine."""
         if self.is_test_driver:
             return "test-driver"
+        return self.hostname
+
+    @cached_property
+    def hostname(self) -> str:
+        """Return libvirt's getHostname."""
         return str(self.connection.getHostname())
 
     @property
@@ -112,7 +117,13 @@ class Node:
 
         Raises libvirtError.
         """
-        _ = self.name, self.libvirt_version, self.qemu_version, self.identity
+        _ = (
+            self.name,
+            self.hostname,
+            self.libvirt_version,
+            self.qemu_version,
+            self.identity,
+        )
 
     @cached_property
     def is_test_driver(self) -> bool:
