@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from reclaim.base.secret import redacted
 from reclaim.base.text import LIMIT, size
 from reclaim.base.verdict import Verdict
 from reclaim.database.history import REACH, Scope
+from reclaim.record.outcome import Outcome
 from reclaim.record.record import Record
 from reclaim.record.results import rfc3339
 from reclaim.report import compare, summary
@@ -41,9 +43,8 @@ class RunValues:
     reclaimable: int | None
     allocated: int | None
     reclaimed: int
-    applied: int
-    errors: int
-    went_wrong: bool | None
+    outcome: Outcome
+    expected: Sequence[str]
     digest: str
     undone: int
     tally: Counter[tuple[str, Verdict]]
@@ -73,9 +74,8 @@ def of_run(record: Record, now: datetime) -> RunValues:
         reclaimable=_sum([summary.reclaimable(disk) for disk in record.storage]),
         allocated=_sum([disk.allocated_after for disk in record.storage]),
         reclaimed=record.reclaimed_bytes,
-        applied=sum(change.applied for change in changes),
-        errors=sum(row.verdict is Verdict.ERROR for row in record.results),
-        went_wrong=None,
+        outcome=record.outcome,
+        expected=record.run.inventory_hypervisors or (),
         digest=_digest(record),
         undone=sum(change.undone for change in changes),
         tally=Counter((row.requirement, row.verdict) for row in record.results),
@@ -101,7 +101,7 @@ def _expect_sizes(record: Record) -> None:
 
 def is_reached(record: Record) -> bool:
     """True if libvirt answered on the hypervisor."""
-    return not any(
+    return record.hypervisor.reached and not any(
         row.requirement == REACH and row.verdict is Verdict.ERROR
         for row in record.results
     )

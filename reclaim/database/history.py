@@ -68,7 +68,7 @@ class RowState:
         return self.before.holds and self.verdict in _BROKEN
 
 
-class Judged(NamedTuple):
+class RunVerdicts(NamedTuple):
     """The verdicts of one run, by the numbers of the rows."""
 
     run: int
@@ -87,7 +87,7 @@ class Turned(NamedTuple):
 
 
 def step(
-    states: dict[int, RowState], judged: Judged, subjects: Mapping[int, RowNames]
+    states: dict[int, RowState], judged: RunVerdicts, subjects: Mapping[int, RowNames]
 ) -> list[Turned]:
     """Bring *states* from the run before to *judged*, and return the rows that turned."""
     turned = []
@@ -106,7 +106,7 @@ def step(
 
 
 def _mark_gone(
-    states: dict[int, RowState], judged: Judged, subjects: Mapping[int, RowNames]
+    states: dict[int, RowState], judged: RunVerdicts, subjects: Mapping[int, RowNames]
 ) -> None:
     """Mark the rows that *judged* would have if they were still there."""
     if not judged.reached:
@@ -135,7 +135,7 @@ def _is_gone(
 
 
 def fold(
-    runs: Iterable[Judged], subjects: Mapping[int, RowNames]
+    runs: Iterable[RunVerdicts], subjects: Mapping[int, RowNames]
 ) -> tuple[dict[int, RowState], list[Turned]]:
     """Return the states after *runs*, which come with the oldest first, and all that turned in them."""
     states: dict[int, RowState] = {}

@@ -14,7 +14,7 @@ from reclaim.base.verdict import Verdict
 from reclaim.database import history
 from reclaim.database.facts import RunValues
 from reclaim.database.guests import Guests
-from reclaim.database.history import Judged, Scope, Turned
+from reclaim.database.history import RunVerdicts, Scope, Turned
 from reclaim.database.lines import Lines
 from reclaim.database.numbers import Numbers
 from reclaim.record import runs as archive_runs
@@ -189,9 +189,13 @@ class Ledger:
             "reclaimable": values.reclaimable,
             "allocated": values.allocated,
             "reclaimed": values.reclaimed,
-            "applied": values.applied,
-            "errors": values.errors,
-            "went_wrong": values.went_wrong,
+            "status": values.outcome.status,
+            "went_wrong": values.outcome.went_wrong,
+            "rolled_back": values.outcome.rolled_back,
+            "left_off": values.outcome.left_off,
+            "failed": values.outcome.failed,
+            "errors": values.outcome.errors,
+            "applied": values.outcome.applied,
             "path": stamp.path,
             "mtime": stamp.mtime,
             "size": stamp.size,
@@ -218,7 +222,7 @@ class Ledger:
         self._runs[run.name] = self._by_number[run.number] = run
         subjects = self._lines.subjects
         if is_newest:
-            judged = Judged(run.number, run.scope, run.reached, verdicts)
+            judged = RunVerdicts(run.number, run.scope, run.reached, verdicts)
             self._insert_turned(history.step(self._lines.states, judged, subjects))
             return
         self._lines.states, turned = history.fold(self._every_judged(), subjects)
@@ -228,13 +232,15 @@ class Ledger:
         )
         self._insert_turned(turned)
 
-    def _every_judged(self) -> Iterator[Judged]:
+    def _every_judged(self) -> Iterator[RunVerdicts]:
         """Yield the verdicts of every run, the oldest first."""
         for run in sorted(self._runs.values(), key=lambda run: run.order):
             (data,) = self._base.execute(
                 "SELECT verdicts FROM run WHERE id = ?", (run.number,)
             ).fetchone()
-            yield Judged(run.number, run.scope, run.reached, history.unpacked(data))
+            yield RunVerdicts(
+                run.number, run.scope, run.reached, history.unpacked(data)
+            )
 
     def _insert_turned(self, turned: list[Turned]) -> None:
         self._base.executemany(

@@ -51,6 +51,7 @@ class _Merge:
         self._say = say
         self._numbers = Numbers(connection)
         self._weeks: set[str] = set()
+        self._expected: dict[str, str] = {}
         self._merged = Merged()
 
     def every(self, every: Sequence[Source]) -> Merged:
@@ -65,7 +66,15 @@ class _Merge:
                     self._weeks |= ledger.weeks
                     self._merged.hypervisors.add(ledger.number)
         weeks.renew(self._base, self._weeks)
+        self._write_expected()
         return self._merged
+
+    def _write_expected(self) -> None:
+        self._base.executemany(
+            "INSERT INTO expected VALUES (?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET seen = max(seen, excluded.seen)",
+            self._expected.items(),
+        )
 
     def _one(self, source: Source, ledgers: dict[Residence, Ledger]) -> None:
         try:
@@ -100,7 +109,10 @@ class _Merge:
             ledger = ledgers[identity] = Ledger(
                 self._base, self._numbers, identity, uri
             )
-        return ledger.add(read, values, stamp)
+        notes = ledger.add(read, values, stamp)
+        for name in values.expected if notes is not None else ():
+            self._expected[name] = max(values.started, self._expected.get(name, ""))
+        return notes
 
     def _is_known(self, stamp: Stamp) -> bool:
         found = self._base.execute(

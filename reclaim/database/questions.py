@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from reclaim.base.verdict import Verdict
 from reclaim.database.expected import Heard
+from reclaim.record.results import rfc3339
 
 #: days without a run: a weekly timer has two more
 SILENT_DAYS = 9
@@ -73,11 +74,10 @@ def silent(connection: sqlite3.Connection, given: Given) -> Iterator[Row]:
     """Yield the hypervisors that were never or are no longer heard from, those that never were first."""
     contacts = [_Contact(*row) for row in connection.execute(_CONTACTS)]
     heard = Heard(contact.folder for contact in contacts)
-    expected = given.expected if given.expected is not None else []
-    for name in sorted(expected):
+    days = SILENT_DAYS if given.days is None else given.days
+    for name in sorted(_expected(connection, given, days)):
         if not heard.named(name):
             yield name, None, None, "never heard from"
-    days = SILENT_DAYS if given.days is None else given.days
     late = []
     for contact in contacts:
         if contact.heard is None:
@@ -95,6 +95,17 @@ def silent(connection: sqlite3.Connection, given: Given) -> Iterator[Row]:
         elif age > timedelta(days=days):
             late.append((contact.name, contact.heard, age.days, "no longer heard from"))
     yield from sorted(late, key=lambda row: (row[1], row[0]))
+
+
+def _expected(connection: sqlite3.Connection, given: Given, days: int) -> Sequence[str]:
+    """Return the hypervisors that there should be: of the list, else those that an inventory named lately."""
+    if given.expected is not None:
+        return given.expected
+    lately = given.now - timedelta(days=days)
+    named = connection.execute(
+        "SELECT name FROM expected WHERE seen >= ?", (rfc3339(lately),)
+    )
+    return [name for (name,) in named]
 
 
 def _unreached(words: str, reason: str | None) -> str:
@@ -128,6 +139,10 @@ SELECT until, hypervisor.name, guest, disk, requirement, waiver, verdict
 FROM judged JOIN hypervisor ON hypervisor.id = judged.hypervisor
 WHERE until IS NOT NULL AND gone IS NULL AND until <= ?
 ORDER BY until, hypervisor.name, guest, requirement, disk
+"""
+_WRONG = """
+SELECT hypervisor.name, run.name, mode, status, rolled_back, left_off, failed, run.errors, path
+FROM hypervisor JOIN run ON run.id = newest WHERE went_wrong ORDER BY hypervisor.name
 """
 _ERRORS = """
 SELECT hypervisor.name, guest, disk, backup, requirement, reason, run.started
@@ -289,6 +304,22 @@ EVERY = (
         ),
         _waivers,
         takes_days=True,
+    ),
+    Question(
+        "went-wrong",
+        "newest runs in which something went wrong: rolled back, left off, failed, an error, cut short",
+        (
+            _HYPERVISOR,
+            Column("run"),
+            Column("mode"),
+            _number("status"),
+            _number("rolled_back"),
+            _number("left_off"),
+            _number("failed"),
+            _number("errors"),
+            Column("path"),
+        ),
+        _sql(_WRONG),
     ),
     Question(
         "errors",

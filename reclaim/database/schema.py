@@ -59,7 +59,9 @@ CREATE TABLE run (
     guests INTEGER NOT NULL, returns INTEGER NOT NULL, open INTEGER NOT NULL,
     pending INTEGER NOT NULL, unknown INTEGER NOT NULL, waived INTEGER NOT NULL,
     reclaimable INTEGER, allocated INTEGER, reclaimed INTEGER NOT NULL,
-    applied INTEGER NOT NULL, errors INTEGER NOT NULL, went_wrong INTEGER,
+    -- its outcome: NULL if the record is of schema 1, which does not contain it
+    status INTEGER NOT NULL, went_wrong INTEGER, rolled_back INTEGER, left_off INTEGER, failed INTEGER,
+    errors INTEGER NOT NULL, applied INTEGER NOT NULL,
     path TEXT NOT NULL, mtime INTEGER NOT NULL, size INTEGER NOT NULL, digest TEXT NOT NULL, undone INTEGER NOT NULL,
     verdicts BLOB NOT NULL,
     UNIQUE (hypervisor, name)
@@ -123,6 +125,8 @@ CREATE TABLE week_tally (
     week TEXT NOT NULL, requirement TEXT NOT NULL, verdict TEXT NOT NULL, rows INTEGER NOT NULL,
     PRIMARY KEY (week, requirement, verdict)
 ) WITHOUT ROWID;
+-- the hypervisors that inventories name, and the beginning of the newest run that had such an inventory
+CREATE TABLE expected (name TEXT PRIMARY KEY, seen TEXT NOT NULL) WITHOUT ROWID;
 -- for people who ask in SQL: names in place of numbers
 CREATE VIEW latest AS
     SELECT hypervisor.name AS hypervisor, guest, disk, backup, requirement, verdict, reason, evidence, before,
@@ -133,7 +137,7 @@ CREATE VIEW latest AS
 CREATE VIEW runs AS
     SELECT hypervisor.name AS hypervisor, run.name AS run, mode, started, ended, week, version, scope, reached,
            run.guests, run.returns, run.open, run.pending, run.unknown, run.waived, run.reclaimable, run.allocated,
-           run.reclaimed, applied, run.errors, went_wrong, path
+           run.reclaimed, status, went_wrong, rolled_back, left_off, failed, run.errors, applied, path
     FROM run JOIN hypervisor ON hypervisor.id = run.hypervisor;
 CREATE VIEW turns AS
     SELECT hypervisor.name AS hypervisor, run.name AS run, run.started, guest, disk, backup, requirement,

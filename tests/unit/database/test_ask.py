@@ -122,6 +122,41 @@ def test_a_hypervisor_that_was_not_reached_is_silent(
     }
 
 
+def test_without_a_list_the_names_of_the_inventories_are_expected(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for week, names in ((0, ["kvm1", "old"]), (3, ["kvm1", "kvm2.example.org", "kvm7"])):
+        one = run(week, hypervisor="kvm8")
+        one["run"]["inventory_hypervisors"] = names
+        put(tmp_path / "more", one)
+    into(database, tmp_path / "more")
+    days = (NOW - EPOCH).days - 15
+    answer = asked(database, "silent", "--days", str(days), capsys=capsys)
+    assert [each["hypervisor"] for each in answer if each["heard"] is None] == ["kvm7"]
+
+
+def test_runs_that_went_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, good = run(0, mode="fix"), run(0, hypervisor="kvm2")
+    bad["outcome"] |= {"went_wrong": True, "rolled_back": 2, "status": 1}
+    put(tmp_path / "reports", bad, good)
+    into(tmp_path / "f", tmp_path / "reports")
+    (wrong,) = asked(tmp_path / "f", "went-wrong", capsys=capsys)
+    assert (wrong["hypervisor"], wrong["rolled_back"], wrong["status"]) == ("kvm1", 2, 1)
+
+
+def test_records_of_schema_1_and_2_lie_in_one_file(tmp_path: Path) -> None:
+    old = run(0, bus("compliant"), mode="fix")
+    del old["outcome"]
+    old["schema"] = 1
+    put(tmp_path / "reports", old, run(1, bus("noncompliant"), mode="fix"))
+    into(tmp_path / "f", tmp_path / "reports")
+    assert rows(tmp_path / "f", "SELECT started, went_wrong FROM runs ORDER BY 1") == [
+        ("2026-01-01T00:00:00Z", 0),
+        ("2026-01-08T00:00:00Z", 0),
+    ]
+    assert rows(tmp_path / "f", "SELECT guest FROM judged WHERE broke") == [("web",)]
+
+
 def test_without_a_list_the_note_names_the_gap(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", "silent", "--from", str(database)]) == 0
     assert "without --inventory a hypervisor that was never heard from is not known" in capsys.readouterr().err

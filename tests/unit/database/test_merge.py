@@ -313,6 +313,7 @@ def test_a_proof_stays_until_the_next_one(tmp_path: Path) -> None:
 
 def test_a_hypervisor_that_was_not_reached_keeps_its_rows(tmp_path: Path) -> None:
     away = run(1, row("reach-hypervisor", "error", None, reason="no route to host"))
+    away["hypervisor"] |= {"reached": False, "libvirt": "", "qemu": None}
     put(tmp_path / "reports", run(0), away)
     into(tmp_path / "f", tmp_path / "reports")
     assert verdicts(tmp_path / "f") == {"web sda": "compliant"}
