@@ -13,7 +13,15 @@ from typing import NamedTuple
 from reclaim.base import nearest
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import counted, printable
-from reclaim.database import expected, output, parquet, questions, schema, sql
+from reclaim.database import (
+    expected,
+    output,
+    parquet,
+    questions,
+    schema,
+    shown,
+    sql,
+)
 from reclaim.database.merge import Merged, merge
 from reclaim.database.questions import Column, Given, Question, Row
 
@@ -40,14 +48,44 @@ def declare_merge(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=f"the SQLite file, which is made if it is not there (default: {schema.NAME} in the folder of the reports)",
     )
+    _declare_page(parser)
+    _declare_inventory(parser, "--page")
+
+
+def _declare_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--page",
+        metavar="FILE",
+        type=Path,
+        help="write the page of the fleet: sums, lines over time, and links to the reports of the hypervisors",
+    )
+
+
+def _declare_inventory(parser: argparse.ArgumentParser, use: str) -> None:
+    parser.add_argument(
+        "--inventory", metavar="FILE", type=Path, help=f"with {use}: {_INVENTORY}"
+    )
 
 
 def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
     """Merge, and return the exit status: 1 if a file was refused."""
     path = given.into or schema.default()
+    if given.inventory is not None and given.page is None:
+        raise ReclaimError("--inventory goes with --page alone")
+    names = expected.read(given.inventory) if given.inventory else None
     merged = merge(given.places, path, datetime.now(timezone.utc), warn)
     say(f"{_in_words(merged)}: {printable(str(path))}")
+    if given.page is not None:
+        _write_page(path, given.page, names, say, warn)
     return 1 if merged.refused else 0
+
+
+def _write_page(
+    path: Path, page: Path, names: list[str] | None, say: Say, warn: Say
+) -> None:
+    with schema.reading(path, warn) as connection:
+        shown.write(connection, page, Given(datetime.now(timezone.utc), names))
+    say(printable(str(page)))
 
 
 def _in_words(merged: Merged) -> str:
@@ -84,9 +122,7 @@ def declare_ask(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=f"the file of `reclaim merge` (default: {schema.NAME} in the folder of the reports)",
     )
-    parser.add_argument(
-        "--inventory", metavar="FILE", type=Path, help=f"with silent: {_INVENTORY}"
-    )
+    _declare_inventory(parser, "silent and --page")
     parser.add_argument(
         "--days",
         metavar="N",
@@ -108,6 +144,7 @@ def declare_ask(parser: argparse.ArgumentParser) -> None:
         default=sql.SECONDS,
         help=f"stop the question after N seconds (default: {sql.SECONDS:g})",
     )
+    _declare_page(parser)
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument(
         "--json", action="store_true", help="print JSON: a list of objects"
@@ -133,13 +170,16 @@ class _Inquiry(NamedTuple):
 
 def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
     """Print the answer, or the list of questions."""
-    if given.question is None and given.sql is None:
+    if (given.question, given.sql, given.page) == (None, None, None):
         for line in _listed():
             say(line)
         return 0
     question = _question(given)
     names = expected.read(given.inventory) if given.inventory else None
     path = given.from_ or schema.default()
+    if given.page is not None:
+        _write_page(path, given.page, names, say, warn)
+        return 0
     with (
         schema.reading(path, warn) as connection,
         sql.limited(connection, given.seconds),
@@ -184,8 +224,13 @@ def _question(given: argparse.Namespace) -> Question | None:
                 or f" (there are: {', '.join(known)})"
             )
             raise ReclaimError(f"{given.question}: there is no such question{hint}")
-    if given.inventory is not None and not (question and question.takes_inventory):
-        raise ReclaimError("--inventory goes with silent alone")
+    if given.page is not None and (given.question, given.sql) != (None, None):
+        raise ReclaimError("--page has every answer: give no question with it")
+    takes_inventory = given.page is not None or bool(
+        question and question.takes_inventory
+    )
+    if given.inventory is not None and not takes_inventory:
+        raise ReclaimError("--inventory goes with silent or --page alone")
     if given.days is not None and not (question and question.takes_days):
         raise ReclaimError("--days goes with silent or waivers alone")
     return question

@@ -76,7 +76,7 @@ def test_a_question_that_is_none_is_refused_with_the_nearest(capsys: pytest.Capt
     ("words", "why"),
     [
         (["worst", "--sql", "SELECT 1"], "give a question, worst, or --sql, and not both"),
-        (["worst", "--inventory", "x"], "--inventory goes with silent alone"),
+        (["worst", "--inventory", "x"], "--inventory goes with silent or --page alone"),
         (["worst", "--days", "1"], "--days goes with silent or waivers alone"),
         (["silent", "--days", "-1"], "--days -1: give a number of days"),
         (["worst", "--limit", "-1"], "--limit -1: give a number of rows, or 0 for all of them"),
