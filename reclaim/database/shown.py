@@ -23,6 +23,8 @@ from reclaim.report.pictures import Trace
 
 #: hypervisors, newly broken rows, waivers and silent hypervisors that the page has: `reclaim ask` has them all
 MOST_HOSTS, MOST_BROKEN, MOST_WAIVERS, MOST_SILENT = 1500, 100, 50, 300
+#: silent hypervisors that are not folded
+_SHOWN = 10
 #: rows of one table that a browser lays out at a time
 _CHUNK = 100
 #: width and height of a line in a card, and of one in a table
@@ -248,6 +250,7 @@ def write(connection: sqlite3.Connection, path: Path, given: Given) -> None:
             policy=page.content_security_policy([style], []),
             hosts=_chunked(islice(view.hosts, MOST_HOSTS)),
             most=(MOST_HOSTS, MOST_BROKEN, MOST_WAIVERS, MOST_SILENT),
+            shown=_SHOWN,
             silent_days=questions.SILENT_DAYS,
             waiver_days=questions.WAIVER_DAYS,
         )

@@ -182,3 +182,4 @@ def test_the_page_of_a_thousand_hypervisors_is_small(window: Window, tmp_path: P
     assert path.stat().st_size <= _MOST
     window.open(path)
     assert len(window.all("#hosts tbody tr")) == 1000
+    assert window.one("#hosts-title").rect["y"] < 1800, "a long list of silent ones is folded"
