@@ -71,30 +71,29 @@ FROM hypervisor JOIN run ON run.id = newest ORDER BY hypervisor.name
 
 
 def silent(connection: sqlite3.Connection, given: Given) -> Iterator[Row]:
-    """Yield the hypervisors that were never or are no longer heard from, those that never were first."""
+    """Yield the hypervisors that are silent, those that never sent a run first, with their state.
+
+    `never`: no run was merged. `unreached`: the newest run did not reach it. `late`: its last run is too old.
+    """
     contacts = [_Contact(*row) for row in connection.execute(_CONTACTS)]
     heard = Heard(contact.folder for contact in contacts)
     days = SILENT_DAYS if given.days is None else given.days
     for name in sorted(_expected(connection, given, days)):
         if not heard.named(name):
-            yield name, None, None, "never heard from"
-    late = []
+            yield name, "never", None, None, None
+    silent_ones = []
     for contact in contacts:
-        if contact.heard is None:
-            yield (
-                contact.name,
-                None,
-                None,
-                _unreached("it was never reached", contact.reason),
-            )
-            continue
-        age = given.now - _moment(contact.heard)
+        age = given.now - _moment(contact.heard) if contact.heard else None
         if not contact.reached:
-            why = _unreached("the newest run could not reach it", contact.reason)
-            late.append((contact.name, contact.heard, age.days, why))
-        elif age > timedelta(days=days):
-            late.append((contact.name, contact.heard, age.days, "no longer heard from"))
-    yield from sorted(late, key=lambda row: (row[1], row[0]))
+            state = "unreached"
+        elif age is None or age > timedelta(days=days):
+            state = "late"
+        else:
+            continue
+        silent_ones.append(
+            (contact.name, state, contact.heard, age and age.days, contact.reason)
+        )
+    yield from sorted(silent_ones, key=lambda row: (row[2] or "", row[0]))
 
 
 def _expected(connection: sqlite3.Connection, given: Given, days: int) -> Sequence[str]:
@@ -106,10 +105,6 @@ def _expected(connection: sqlite3.Connection, given: Given, days: int) -> Sequen
         "SELECT name FROM expected WHERE seen >= ?", (rfc3339(lately),)
     )
     return [name for (name,) in named]
-
-
-def _unreached(words: str, reason: str | None) -> str:
-    return f"{words}: {reason}" if reason else words
 
 
 def _moment(text: str) -> datetime:
@@ -227,7 +222,13 @@ EVERY = (
     Question(
         "silent",
         "hypervisors that were never or are no longer heard from, by a list of those that there are (--inventory)",
-        (_HYPERVISOR, Column("heard", "time"), _number("days"), Column("why")),
+        (
+            _HYPERVISOR,
+            Column("state"),
+            Column("heard", "time"),
+            _number("days"),
+            Column("reason"),
+        ),
         silent,
         takes_inventory=True,
         takes_days=True,

@@ -86,7 +86,7 @@ class FleetView:
 
     @property
     def never(self) -> int:
-        return sum(row[1] is None for row in self.silent)
+        return sum(row[1] == "never" for row in self.silent)
 
     @cached_property
     def sums(self) -> Counter[str]:

@@ -15,6 +15,7 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.text import counted, printable
 from reclaim.database import (
     expected,
+    exported,
     output,
     parquet,
     questions,
@@ -49,7 +50,13 @@ def declare_merge(parser: argparse.ArgumentParser) -> None:
         help=f"the SQLite file, which is made if it is not there (default: {schema.NAME} in the folder of the reports)",
     )
     _declare_page(parser)
-    _declare_inventory(parser, "--page")
+    parser.add_argument(
+        "--metrics",
+        metavar="FILE",
+        type=Path,
+        help="write figures of the fleet for node_exporter's textfile collector; FILE ends in .prom",
+    )
+    _declare_inventory(parser, "--page and --metrics")
 
 
 def _declare_page(parser: argparse.ArgumentParser) -> None:
@@ -70,22 +77,27 @@ def _declare_inventory(parser: argparse.ArgumentParser, use: str) -> None:
 def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
     """Merge, and return the exit status: 1 if a file was refused."""
     path = given.into or schema.default()
-    if given.inventory is not None and given.page is None:
-        raise ReclaimError("--inventory goes with --page alone")
+    if given.inventory is not None and (given.page, given.metrics) == (None, None):
+        raise ReclaimError("--inventory goes with --page or --metrics alone")
     names = expected.read(given.inventory) if given.inventory else None
     merged = merge(given.places, path, datetime.now(timezone.utc), warn)
     say(f"{_in_words(merged)}: {printable(str(path))}")
-    if given.page is not None:
-        _write_page(path, given.page, names, say, warn)
+    for file, writer in ((given.page, shown.write), (given.metrics, exported.write)):
+        if file is not None:
+            _write(path, file, writer, names, warn)
+            say(printable(str(file)))
     return 1 if merged.refused else 0
 
 
-def _write_page(
-    path: Path, page: Path, names: list[str] | None, say: Say, warn: Say
+_Writer = Callable[[sqlite3.Connection, Path, Given], None]
+
+
+def _write(
+    path: Path, file: Path, writer: _Writer, names: list[str] | None, warn: Say
 ) -> None:
+    """Write *file* from the database at *path*."""
     with schema.reading(path, warn) as connection:
-        shown.write(connection, page, Given(datetime.now(timezone.utc), names))
-    say(printable(str(page)))
+        writer(connection, file, Given(datetime.now(timezone.utc), names))
 
 
 def _in_words(merged: Merged) -> str:
@@ -178,7 +190,8 @@ def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
     names = expected.read(given.inventory) if given.inventory else None
     path = given.from_ or schema.default()
     if given.page is not None:
-        _write_page(path, given.page, names, say, warn)
+        _write(path, given.page, shown.write, names, warn)
+        say(printable(str(given.page)))
         return 0
     with (
         schema.reading(path, warn) as connection,
