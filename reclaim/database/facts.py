@@ -50,8 +50,8 @@ class RunValues:
     tally: Counter[tuple[str, Verdict]]
 
 
-def of_run(record: Record, now: datetime) -> RunValues:
-    """Return the figures of *record*. Raises ReclaimError if its clock or its sizes cannot be right."""
+def of_run(record: Record, name: str, now: datetime) -> RunValues:
+    """Return the figures of *record*, the run called *name*. Raises ReclaimError if its clock or sizes are wrong."""
     started, ended = map(_utc, (record.run.started, record.run.ended))
     if started > now + _AHEAD:
         raise ReclaimError(
@@ -61,7 +61,7 @@ def of_run(record: Record, now: datetime) -> RunValues:
     changes = [change for row in record.results for change in row.changes]
     year, week, _ = started.isocalendar()
     return RunValues(
-        name=record.run.id[:LIMIT],
+        name=name[:LIMIT],
         mode=record.run.mode,
         started=rfc3339(started),
         ended=rfc3339(ended),

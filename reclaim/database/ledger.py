@@ -93,7 +93,7 @@ class Ledger:
 
         Raises ReclaimError if another run of this name was merged.
         """
-        known = self._runs.get(values.name)
+        known = self._known(values)
         if known is not None:
             self._add_again(known, record, values, stamp)
             return None
@@ -119,15 +119,23 @@ class Ledger:
         self.weeks.add(values.week)
         return notes
 
+    def _known(self, values: RunValues) -> KnownRun | None:
+        """Return the run if it is in the database. Raises ReclaimError if its name is that of another run."""
+        for run in self._runs.values():
+            if run.digest == values.digest:
+                return run
+        other = self._runs.get(values.name)
+        if other is not None:
+            raise ReclaimError(
+                f"another run of this name was merged from {other.path}: if it is of another hypervisor, rename the "
+                "folder of one"
+            )
+        return None
+
     def _add_again(
         self, known: KnownRun, record: Record, values: RunValues, stamp: Stamp
     ) -> None:
         """Take in that changes of a known run were taken back since. Of several copies the last in that counts."""
-        if known.digest != values.digest:
-            raise ReclaimError(
-                f"another run of this name was merged from {known.path}: if it is of another hypervisor, rename the "
-                "folder of one"
-            )
         if known.undone < values.undone:
             self._base.execute("DELETE FROM change WHERE run = ?", (known.number,))
             self._insert_changes(known.number, record)

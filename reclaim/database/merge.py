@@ -99,7 +99,7 @@ class _Merge:
         if self._is_known(stamp):
             return None
         read = record.read(Path(source.path))
-        values = facts.of_run(read, self._now)
+        values = facts.of_run(read, source.name_of(read.run.id), self._now)
         identity = Residence(
             source.folder or read.hypervisor.name, facts.place_of(read)
         )

@@ -82,7 +82,10 @@ def silent(connection: sqlite3.Connection, given: Given) -> Iterator[Row]:
         if not heard.named(name):
             yield name, "never", None, None, None
     silent_ones = []
+    wanted = _wanted(heard, given)
     for contact in contacts:
+        if wanted is not None and contact.folder not in wanted:
+            continue
         age = given.now - _moment(contact.heard) if contact.heard else None
         if not contact.reached:
             state = "unreached"
@@ -94,6 +97,13 @@ def silent(connection: sqlite3.Connection, given: Given) -> Iterator[Row]:
             (contact.name, state, contact.heard, age and age.days, contact.reason)
         )
     yield from sorted(silent_ones, key=lambda row: (row[2] or "", row[0]))
+
+
+def _wanted(heard: Heard, given: Given) -> set[str] | None:
+    """Return the folders of the hypervisors on the list; None without a list. One that is not on it was taken away."""
+    if given.expected is None:
+        return None
+    return {folder for name in given.expected for folder in heard.named(name)}
 
 
 def _expected(connection: sqlite3.Connection, given: Given, days: int) -> Sequence[str]:

@@ -172,6 +172,7 @@ def merging(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
             connection = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
                 connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+                connection.execute("PRAGMA trusted_schema = OFF")
                 _patiently(connection, "BEGIN IMMEDIATE", say)
                 _expect(connection, path)
                 yield connection
@@ -276,6 +277,7 @@ def reading(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
         try:
             connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             connection.execute(f"PRAGMA hard_heap_limit = {_HEAP}")
             # a result with a text that is none must be shown all the same

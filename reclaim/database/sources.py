@@ -14,11 +14,19 @@ from reclaim.record import record, runs
 
 @dataclass(frozen=True)
 class Source:
-    """One results.json. `folder` is the name of the folder that holds its run: the hypervisor's."""
+    """One results.json. `folder` is the name of the folder that holds its run: the hypervisor's.
+
+    If the folder of the file is not called as a run is, it is that of the hypervisor itself.
+    """
 
     folder: str
     run: str
     path: str
+
+    def name_of(self, run: str) -> str:
+        """Return the name of *run*: that of its folder, which has a number if another run began in the same second."""
+        is_its_own = runs.NAME.fullmatch(self.run) and self.run.startswith(run)
+        return self.run if is_its_own else run
 
     @property
     def order(self) -> tuple[str, str, str]:
@@ -59,7 +67,10 @@ def below(places: Sequence[Path]) -> Sources:
 
 def _source(path: str) -> Source:
     run = os.path.dirname(path)  # noqa: PTH120 - of many
-    return Source(Path(run).parent.name, Path(run).name, path)
+    name = os.path.basename(run)  # noqa: PTH119
+    if name != runs.LATEST and not runs.NAME.fullmatch(name):
+        return Source(name, name, path)
+    return Source(Path(run).parent.name, name, path)
 
 
 def _files(home: Path, notes: list[str]) -> Iterator[str]:

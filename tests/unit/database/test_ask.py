@@ -106,6 +106,8 @@ def test_who_is_silent(database: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ("kvm3.example.org", "late"),
     ]
     assert answer[0]["heard"] is None
+    hosts.write_text("kvm1\nkvm2\n")
+    assert asked(database, "silent", "--inventory", str(hosts), "--days", str(days), capsys=capsys) == []
     assert answer[1]["heard"] == "2026-01-01T00:00:30Z"
 
 

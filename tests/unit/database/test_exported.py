@@ -77,7 +77,6 @@ def test_no_label_names_a_guest_and_no_name_breaks_the_file(tmp_path: Path) -> N
     assert {labels for name, labels in samples if name == "reclaim_fleet_silent"} == {
         (names[0], "never"),
         ("kvm2", "never"),
-        ("kvm1", "late"),
     }
     assert (tmp_path / "fleet.prom").stat().st_mode & 0o777 == 0o644
     if promtool := shutil.which("promtool"):

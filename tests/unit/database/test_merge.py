@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -150,6 +151,36 @@ def test_another_run_of_the_same_name_is_refused_by_name(tmp_path: Path) -> None
     assert into(tmp_path / "f", tmp_path / "b", said=said).refused == 1
     assert "another run of this name was merged from" in said[0]
     assert content(tmp_path / "f") == before
+
+
+def test_two_runs_that_began_in_one_second_are_two(tmp_path: Path) -> None:
+    """Their records have the same id, and the folder of the later one a number."""
+    put(tmp_path / "reports", run(0, bus("compliant")))
+    made = run(0, bus("noncompliant"))
+    folder = tmp_path / "reports/kvm1/20260101T000000Z-audit-2"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(made))
+    shutil.copytree(folder, tmp_path / "copy/kvm1/latest")
+    into(tmp_path / "f", tmp_path / "copy", tmp_path / "reports")
+    assert rows(tmp_path / "f", "SELECT name FROM run ORDER BY name") != []
+    assert rows(tmp_path / "f", "SELECT count(*) FROM run") == [(2,)]
+    shutil.rmtree(tmp_path / "copy")
+    into(tmp_path / "g", tmp_path / "reports")
+    assert rows(tmp_path / "g", "SELECT run.name, verdict, broke FROM judged JOIN run ON run.id = run") == [
+        ("20260101T000000Z-audit-2", "noncompliant", 1)
+    ]
+
+
+def test_a_record_in_the_folder_of_its_hypervisor(tmp_path: Path) -> None:
+    for name in ("kvm1", "kvm2"):
+        (tmp_path / "collected" / name).mkdir(parents=True)
+        text = json.dumps(run(0, bus("compliant", name), hypervisor="localhost"))
+        (tmp_path / "collected" / name / "results.json").write_text(text)
+    into(tmp_path / "f", tmp_path / "collected")
+    assert rows(tmp_path / "f", "SELECT hypervisor, guest FROM latest ORDER BY 1") == [
+        ("kvm1", "kvm1"),
+        ("kvm2", "kvm2"),
+    ]
 
 
 # Hypervisors ----------------------------------------------------------------------------------
