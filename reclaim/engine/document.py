@@ -69,7 +69,7 @@ def _of_hypervisor(part: Part) -> dict[str, Any]:
         "uri": redacted(hypervisor.uri),
         "libvirt": hypervisor.libvirt_version,
         "qemu": hypervisor.qemu_version,
-        "reached": True,
-        "host": redacted(part.host) if part.host is not None else None,
+        "reached": not part.unreached,
+        "host": redacted(hypervisor.host) if hypervisor.host is not None else None,
         "hostname": hypervisor.hostname,
     }

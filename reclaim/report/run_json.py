@@ -74,7 +74,7 @@ def _sentence(parts: Sequence[Part], lines: Sequence[str]) -> str:
 
 
 def _of_part(part: Part) -> dict[str, Any]:
-    record = part.found
+    record, host = part.found, part.hypervisor.host
     folder = part.folder.absolute() if part.is_written else None
 
     def path(name: str) -> str | None:
@@ -83,9 +83,9 @@ def _of_part(part: Part) -> dict[str, Any]:
 
     return {
         "name": printable(part.hypervisor.name),
-        "host": redacted(part.host) if part.host is not None else None,
+        "host": redacted(host) if host is not None else None,
         "uri": redacted(part.hypervisor.uri),
-        "reached": record.hypervisor.reached if record is not None else True,
+        "reached": not part.unreached,
         "folder": str(folder) if folder is not None else None,
         "results": path(results.NAME),
         "report": path(page.NAME),

@@ -58,9 +58,9 @@ def test_the_hypervisor_is_described(part: Part) -> None:
         "qemu": None,
         "reached": True,
         "host": None,
-        "hostname": part.hypervisor.connection.getHostname(),
+        "hostname": "test-driver",
     }
-    part.host = "ssh://me:hunter2@kvm1"
+    part.hypervisor.host = "ssh://me:hunter2@kvm1"
     assert _made(part)["hypervisor"]["host"].endswith("@kvm1")
 
 
