@@ -30,7 +30,7 @@ from reclaim.base.home import CHECKS
 from reclaim.base.text import counted, libvirt_words, printable, trouble
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
-from reclaim.engine import undo
+from reclaim.engine import reach, undo
 from reclaim.engine.engine import Subject
 from reclaim.engine.part import Part
 from reclaim.engine.run import Run
@@ -233,9 +233,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
                 "ignore", category=pytest.PytestUnraisableExceptionWarning
             )
         run.abandon()
-        for part in run.parts:
-            with suppress(libvirt.libvirtError):  # libvirt may have hung up
-                part.hypervisor.close()
+        run.hang_up()
     _note_attempt(config, run)
     for number, handler in config.stash.get(SIGNALS, {}).items():
         signal.signal(number, handler)
@@ -325,6 +323,8 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
     number = 0
     for part in run.parts:
+        if part.unreached:
+            continue
         if requirement.parameters == ("backup",):
             yield from part.copies
         elif requirement.parameters == ("job",):
@@ -385,6 +385,35 @@ def _subject_of(values: dict[str, Any]) -> Subject:
     return Subject(guest.hypervisor, guest, disk)
 
 
+class _ReachItem(pytest.Item):
+    """The test of a hypervisor that could not be reached. No option deselects it: it stands for all that is not judged.
+
+    pytest.Function would look for a module and for fixtures.
+    """
+
+    obj = staticmethod(reach.reach_hypervisor)
+    fixturenames: tuple[str, ...] = ()
+
+    def runtest(self) -> None:
+        pytest_pyfunc_call(self)  # type: ignore[arg-type]
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return CHECKS, None, self.name
+
+
+def _unreached(session: pytest.Session, run: Run) -> list[pytest.Item]:
+    """Return a test for each hypervisor that could not be reached."""
+    items: list[pytest.Item] = []
+    for part in run.parts:
+        if part.unreached:
+            subject = Subject(part.hypervisor)
+            name = f"{reach.REACH.slug}[{_id(run, subject)}]"
+            item = _ReachItem.from_parent(session, name=name, nodeid=f"checks::{name}")
+            item.stash[SUBJECT] = subject
+            items.append(item)
+    return items
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let -k select a check by the slug that all output shows."""
     requirement = requirement_of(getattr(item, "obj", None))
@@ -394,9 +423,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Sort by hypervisor, guest, requirement: one guest is finished before the next is touched."""
+    """Sort by hypervisor, guest, requirement: one guest is finished before the next is touched.
+
+    Hypervisors that could not be reached come first.
+    """
     run = config.stash.get(RUN, None)
     if run is None:
         return
@@ -422,6 +454,7 @@ def pytest_collection_modifyitems(
         return turn, guests[subject.guest], order[requirement.slug]
 
     items.sort(key=place)
+    items[:0] = _unreached(session, run)
 
 
 def _failed_before(
@@ -649,8 +682,10 @@ def _guest_line(item: pytest.Item) -> None:
     subject = _subject(item)
     has_names = item.config.stash[RUN].guest_count <= _NAMED
     if reporter.verbosity == 0 and subject is not None and has_names:
-        name = printable(subject.guest.name) if subject.guest else "backups"
-        reporter.write_ensure_prefix(f"{name} ", "")
+        name = subject.guest.name if subject.guest else "backups"
+        if _requirement(item) is reach.REACH:
+            name = subject.hypervisor.name
+        reporter.write_ensure_prefix(f"{printable(name)} ", "")
 
 
 def release(config: pytest.Config) -> None:
@@ -672,9 +707,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     requirement = _requirement(pyfuncitem)
     config = pyfuncitem.config
-    engine = _part(config.stash[RUN], subject).engine
+    part = _part(config.stash[RUN], subject)
+    if part.unreached:
+        pyfuncitem.stash[RESULT] = reach.row(part)
+        return True
     with _watch(config, _row(requirement, subject)):
-        pyfuncitem.stash[RESULT] = engine.run(requirement, subject)
+        pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
     return True
 
 

@@ -10,23 +10,37 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import libvirt
 
 from reclaim.backups import backup, job
-from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
+from reclaim.base.errors import (
+    JournalLost,
+    ProbeError,
+    ReclaimError,
+    Unreachable,
+    Untrusted,
+)
 from reclaim.base.home import SAFE
-from reclaim.base.text import counted
+from reclaim.base.text import counted, some
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import declared, document, journal
+from reclaim.engine import declared, document, journal, reach, several
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
-from reclaim.handles.hypervisor import Hypervisor, connect, default_uri
+from reclaim.handles.hypervisor import (
+    Hypervisor,
+    Unreached,
+    connect,
+    default_uri,
+    unreached,
+)
 from reclaim.handles.lock import LockHeld, lock, others_at_work
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
@@ -36,6 +50,10 @@ from reclaim.space import measured
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
+#: hypervisors that are connected to, and asked, at a time
+_HOSTS_AT_ONCE = 10
+#: seconds between two lines about hypervisors that do not answer
+_WAITS_SECONDS = 10.0
 #: with these errors the folder of reports is well chosen, but full or failing
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: journals that are not obeyed and are listed one by one
@@ -78,6 +96,8 @@ class Run:
     waits: Callable[[str], None] = lambda _text: None
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
+    #: every hypervisor that is connected, also while others are not yet
+    _connected: list[Hypervisor] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -105,23 +125,53 @@ class Run:
         if options.inventory:
             file = read_file(options.inventory, catalogue())
         inventory = file.inventory if file is not None else Inventory()
-        for host in options.hosts or (None,):
-            self.parts.append(self._open_part(host, inventory))
+        for hypervisor in self._hypervisors(inventory):
+            self.parts.append(self._part(hypervisor))
         if not options.definitions_only:
             self._find_backups(folders)
         if file is not None:
             hypervisors = [part.hypervisor for part in self.parts]
             self.remarks += declared.remarks(file, hypervisors)
 
-    def _open_part(self, host: str | None, inventory: Inventory) -> Part:
+    def _hypervisors(self, inventory: Inventory) -> list[Hypervisor]:
+        """Connect to all hypervisors at once. One of several that cannot be reached is there as `Unreached`."""
+        hosts: tuple[str | None, ...] = self.options.hosts or (None,)
+        began = told = time.monotonic()
+
+        def waits(left: list[str | None]) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if left and now - told >= _WAITS_SECONDS:
+                told = now
+                self.waits(f"{_place(self.options, left)}: {now - began:.0f} s")
+
+        # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+        work = partial(self._connect, inventory)
+        every = worker.together(work, hosts, _HOSTS_AT_ONCE, waits)
+        hypervisors, others = several.each_once(every)
+        several.name_apart(hypervisors)
+        self.remarks += others
+        return hypervisors
+
+    def _connect(self, inventory: Inventory, host: str | None) -> Hypervisor:
         options = self.options
         readonly = options.definitions_only and options.mode != "fix"
-        # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
-        hypervisor = worker.heard(
-            partial(connect, options.uri, host, inventory, readonly=readonly),
-            lambda seconds: self.waits(f"{_place(options, host)}: {seconds:.0f} s"),
-        )
-        guests = hypervisor.select(list(options.guests))
+        try:
+            hypervisor = connect(options.uri, host, inventory, readonly=readonly)
+        except Unreachable as exc:
+            if host is None or len(options.hosts) == 1:
+                raise
+            return unreached(options.uri, host, inventory, exc)
+        self._connected.append(hypervisor)
+        return hypervisor
+
+    def _part(self, hypervisor: Hypervisor) -> Part:
+        options = self.options
+        guests, why = [], ""
+        if isinstance(hypervisor, Unreached):
+            why = hypervisor.why
+        else:
+            guests = hypervisor.select(list(options.guests))
         folder = options.reports / hypervisor.folder / self.id
         known = str(options.inventory.absolute()) if options.inventory else None
         book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
@@ -133,25 +183,18 @@ class Run:
             options.force,
             options.boot_stopped,
         )
-        return Part(hypervisor, guests, engine, folder)
+        return Part(hypervisor, guests, engine, folder, why)
 
     def _find_backups(self, folders: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
+        parts = [part for part in self.parts if not part.unreached]
+        work = partial(_find_copies, folders)
+        every = worker.together(work, parts, _HOSTS_AT_ONCE)
         strangers: dict[str, list[Subject]] = {}
-        local = 0
-        for part in self.parts:
-            backups = [*part.hypervisor.inventory.backup, *folders]
-            if not backups:
-                continue
-            local += part.hypervisor.is_local
-            copies = backup.find(part.hypervisor, backups, part.guests)
-            part.copies = [_of(copy) for copy in copies.backups]
-            part.jobs = [
-                Subject(part.hypervisor, job=declared_job)
-                for declared_job in job.declared(part.hypervisor, backups)
-            ]
-            for copy in copies.strangers:
-                strangers.setdefault(str(copy.path), []).append(_of(copy))
+        for copy in chain.from_iterable(every):
+            strangers.setdefault(str(copy.path), []).append(_of(copy))
+        # guests of one that is not reached may have them
+        local = sum(part.has_copies_here(folders) for part in self.parts)
         if self.options.guests:
             return
         for subjects in strangers.values():
@@ -163,6 +206,8 @@ class Run:
         if self.changes_something:
             _expect_obeyed(self.options.reports)
             for part in self.parts:
+                if part.unreached:
+                    continue
                 self._locks.enter_context(lock(part.hypervisor))
                 for path in others_at_work(part.hypervisor):
                     self.remarks.append(
@@ -173,11 +218,20 @@ class Run:
             if not part.homeless:
                 self._made.append(part.folder)
             self._read_journals(part)
+            if part.unreached:
+                reach.row(part)  # also if the run is stopped before its turn
         self.recorded = True
 
     def _read_journals(self, part: Part) -> None:
         """Find earlier runs that died, and the definitions that earlier runs replaced."""
-        journals, troubles = journal.journals_below(part.folder.parent)
+        if part.unreached:
+            return
+        journals, troubles = [], []
+        for folder in several.folders(part.hypervisor):
+            found = journal.journals_below(self.options.reports / folder)
+            journals += found[0]
+            troubles += found[1]
+        journals.sort(key=lambda past: past.path.parent.name)
         self.remarks += _shortly(troubles)
         guests = {guest.uuid: guest for guest in part.guests}
         for past in journals:
@@ -231,6 +285,12 @@ class Run:
         # a user whose journals are not obeyed could use a lock only to hide that a run died
         return bool(others_at_work(hypervisor, trust.trusted_users()))
 
+    def hang_up(self) -> None:
+        """Close every connection."""
+        while self._connected:
+            with suppress(libvirt.libvirtError):  # libvirt may have hung up
+                self._connected.pop().close()
+
     def forget_record(self) -> None:
         """Leave no folder behind: there is nothing to judge after all."""
         self.abandon()
@@ -248,7 +308,13 @@ class Run:
         waiting = [guest for guest in guests if _is_open(guest)]
         started = time.monotonic()
         with closing(
-            worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)
+            worker.each(
+                Guest.look_inside,
+                waiting,
+                _AT_ONCE,
+                _PROGRESS_SECONDS,
+                of=attrgetter("hypervisor"),
+            )
         ) as looking:
             for left in looking:
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
@@ -271,11 +337,15 @@ class Run:
     def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
         """Count the bytes on the host, before anything is changed or *after*."""
         wanted = set(guests)
-        for part in self.parts:
+
+        def count(part: Part) -> None:
             chosen = [guest for guest in part.guests if guest in wanted]
             measured.measure(
                 part.hypervisor, chosen, part.storage, part.filesystems, after=after
             )
+
+        parts = [part for part in self.parts if not part.unreached]
+        worker.together(count, parts, _HOSTS_AT_ONCE)
 
     def close(self) -> list[str]:
         """Write the record of every hypervisor and release the locks. Return a line for each failure."""
@@ -321,9 +391,24 @@ class Run:
             part.unlinked = exc.strerror or str(exc)
 
 
-def _place(options: Options, host: str | None) -> str:
-    """Return the words for the hypervisor that is waited for."""
-    return f"waiting for libvirt at {options.uri or host or default_uri()}"
+def _place(options: Options, hosts: Iterable[str | None]) -> str:
+    """Return the words for the hypervisors that are waited for."""
+    places = [options.uri or host or default_uri() for host in hosts]
+    return f"waiting for libvirt at {some(list(dict.fromkeys(places)), _TOLD)}"
+
+
+def _find_copies(folders: list[BackupNotes], part: Part) -> list[backup.Backup]:
+    """Find the copies and jobs of *part*. Return the copies that fit none of its disks."""
+    backups = [*part.hypervisor.inventory.backup, *folders]
+    if not backups:
+        return []
+    copies = backup.find(part.hypervisor, backups, part.guests)
+    part.copies = [_of(copy) for copy in copies.backups]
+    part.jobs = [
+        Subject(part.hypervisor, job=declared_job)
+        for declared_job in job.declared(part.hypervisor, backups)
+    ]
+    return copies.strangers
 
 
 def _is_open(guest: Guest) -> bool:

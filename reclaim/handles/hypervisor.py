@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property, partial
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -19,12 +21,13 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError, ReclaimError
+from reclaim.base.errors import ProbeError, ReclaimError, Unreachable
 from reclaim.base.text import libvirt_words, printable
+from reclaim.handles.clock import this_machines
 from reclaim.handles.guest import Guest
 from reclaim.handles.node import Node
 from reclaim.inventory import Inventory
-from reclaim.processes import binding, child
+from reclaim.processes import binding, child, worker
 
 #: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -38,6 +41,8 @@ _BY_SSH = ("ssh", "paramiko")
 #: libvirt's errors about a URI
 _WRONG_URI = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_ARG)
 DEFAULT_URI = "qemu:///system"
+#: seconds until a hypervisor on another machine has answered all that a run asks of each
+CONNECT_SECONDS = 18
 T = TypeVar("T")
 
 
@@ -46,6 +51,8 @@ class Hypervisor(Node):
     """One hypervisor with its guests."""
 
     guests: list[Guest] = field(default_factory=list)
+    #: the word of --hosts that it was reached by
+    host: str | None = None
 
     def close(self) -> None:
         """Hang up: the guests' connections by ssh, then libvirt's."""
@@ -102,6 +109,59 @@ class Hypervisor(Node):
         return {guest.uuid: guest.domain for guest in self.guests}
 
 
+class _NoConnection(libvirt.virConnect):  # type: ignore[misc]
+    """The connection that there is not: each call of libvirt raises libvirtError."""
+
+    def __init__(self) -> None:
+        self._o = None
+
+
+@dataclass(eq=False, repr=False)
+class Unreached(Hypervisor):
+    """A hypervisor that could not be reached. It has no guests, and nothing is asked of it."""
+
+    #: the reason, in one line
+    why: str = ""
+
+    @cached_property
+    def hostname(self) -> str | None:
+        return None  # only libvirt knows it
+
+    @cached_property
+    def name(self) -> str:
+        return place_of(self.host or self.uri, port=False)
+
+    @property
+    def identity(self) -> str:
+        return self.uri
+
+    @property
+    def is_test_driver(self) -> bool:
+        return self.uri.startswith("test:")
+
+    @property
+    def is_local(self) -> bool:
+        return not _is_remote(self.uri)
+
+    @property
+    def is_cut_off(self) -> bool:
+        return False
+
+    @property
+    def libvirt_version(self) -> str:
+        return ""
+
+    @property
+    def qemu_version(self) -> None:
+        return None
+
+    def now(self) -> datetime:
+        return this_machines()
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
 class _LocalShell(LocalBackend):  # type: ignore[misc]
     """testinfra's local backend. The programs that it started end when this process is stopped."""
 
@@ -143,7 +203,9 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
 
 def _shell(host: str) -> Host:
     """Return a shell at *host*, which is written as testinfra writes it; a bare name is reached by ssh."""
-    if "://" not in host and host not in _THIS_MACHINE:
+    if host in _THIS_MACHINE:
+        host = "local://"
+    elif "://" not in host:
         host = f"ssh://{host}"
     name, options = parse_hostspec(host)
     kind = {
@@ -163,31 +225,73 @@ def connect(
 ) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
-    Raises ReclaimError if it cannot be reached.
+    Raises ReclaimError if the two are wrong, and Unreachable if nobody answers there within CONNECT_SECONDS. A
+    hypervisor on this machine has all the time it takes.
     """
+    uri = _uri(uri, host)
+    shell = _shell_at(host) if host is not None else None
+    binding.prepare()
+    seconds = CONNECT_SECONDS if _is_remote(uri) else None
+    try:
+        hypervisor = worker.within(
+            seconds, partial(_opened, uri, shell, inventory, readonly=readonly)
+        )
+    except TimeoutError as exc:
+        raise Unreachable(
+            f"{uri}: libvirt does not answer within {CONNECT_SECONDS} s"
+        ) from exc
+    hypervisor.host = host
+    hypervisor.inventory = inventory.on_hypervisor(hypervisor.hostname or "")
+    return hypervisor
+
+
+def unreached(
+    uri: str | None, host: str, inventory: Inventory, why: Unreachable
+) -> Unreached:
+    """Return the hypervisor that `connect` did not reach with these."""
+    uri = _uri(uri, host)
+    found = Unreached(uri, _NoConnection(), _shell_at(host), inventory)
+    found.host, found.why = host, str(why)
+    return found
+
+
+def _uri(uri: str | None, host: str | None) -> str:
+    """Return the URI that is to be opened. Raises ReclaimError if it, or *host*, names no machine."""
     if host is not None:
         _expect_machine(host)
     uri = uri or (uri_of(host) if host else default_uri())
     if _is_remote(uri) and not _named(uri):
         raise ReclaimError(f"{uri}: it names no host: give qemu+ssh://user@host/system")
-    binding.prepare()
+    return uri
+
+
+def _shell_at(host: str) -> Host:
+    """Return a shell at *host*, which nothing is asked of yet. Raises ReclaimError if testinfra knows no such way."""
+    try:
+        return _shell(host)
+    except (RuntimeError, ValueError, ImportError) as exc:
+        raise ReclaimError(f"--hosts {host}: {exc}") from exc
+
+
+def _opened(
+    uri: str, shell: Host | None, inventory: Inventory, *, readonly: bool
+) -> Hypervisor:
+    """Connect to libvirt, and ask it for what a run wants to know of each hypervisor. Raises Unreachable."""
     try:
         connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
     except libvirt.libvirtError as exc:
-        raise ReclaimError(
+        wrong = exc.get_error_code() in _WRONG_URI
+        raise (ReclaimError if wrong else Unreachable)(
             f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(uri, exc)}"
         ) from exc
-    try:
+    if shell is None:
         # which follows libvirt.conf's uri_aliases
-        shell = _shell(
-            host or host_of(_answer(uri, "give its host name", connection.getURI))
+        shell = _shell_at(
+            host_of(_answer(uri, "give its host name", connection.getURI))
         )
-    except (RuntimeError, ValueError, ImportError) as exc:
-        raise ReclaimError(f"--hosts {host}: {exc}") from exc
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
     _answer(uri, "list the guests", partial(_list_guests, hypervisor))
     _answer(uri, "describe itself", hypervisor.introduce)
-    hypervisor.inventory = inventory.on_hypervisor(hypervisor.name)
     return hypervisor
 
 
@@ -234,13 +338,25 @@ def _list_guests(hypervisor: Hypervisor) -> None:
 
 
 def _answer(uri: str, task: str, ask: Callable[[], T]) -> T:
-    """Return the result of *ask*. Raises ReclaimError if libvirt cannot do the *task*, as when its daemon ends."""
+    """Return the result of *ask*. Raises Unreachable if libvirt cannot do the *task*, as when its daemon ends."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
-        raise ReclaimError(
+        raise Unreachable(
             f"{uri}: libvirt does not {task}: {libvirt_words(exc)}"
         ) from exc
+
+
+def place_of(host: str, *, port: bool = True) -> str:
+    """Return the name or address in a word of --hosts, as it is written there, with its port if it has one."""
+    scheme, separator, rest = host.partition("://")
+    place = re.split(r"[/?]", rest if separator else host, maxsplit=1)[0]
+    place = place.rpartition("@")[2] or scheme
+    if port:
+        return place
+    name, separator, number = place.rpartition(":")
+    is_port = separator and number.isdecimal() and not name.endswith(":")
+    return (name if is_port else place).strip("[]")
 
 
 def default_uri() -> str:

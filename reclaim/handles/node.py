@@ -80,16 +80,21 @@ class Node:
         return self.clock()
 
     @cached_property
-    def name(self) -> str:
-        """Return the machine's host name; the test driver is no machine."""
+    def hostname(self) -> str | None:
+        """Return libvirt's name of the machine; the test driver is no machine."""
         if self.is_test_driver:
             return "test-driver"
         return str(self.connection.getHostname())
 
+    @cached_property
+    def name(self) -> str:
+        """Return the name that all output has: the host name, unless a run gives it one by which it is known apart."""
+        return self.hostname or ""
+
     @property
     def folder(self) -> str:
         """Return `name` as a folder below reports/."""
-        return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
+        return folder_of(self.name)
 
     @cached_property
     def identity(self) -> str:
@@ -101,7 +106,7 @@ class Node:
         if self.is_test_driver or parts.path != "/system":
             return f"{os.getuid()} {self.uri}"
         host = self._capabilities.findtext("host/uuid") or ""
-        marks = [str(self.connection.getType()), host, self.name]
+        marks = [str(self.connection.getType()), host, self.hostname or ""]
         for parameter in parts.query.split("&"):
             if parameter.startswith("socket="):  # another daemon
                 marks.append(parameter)
@@ -112,7 +117,7 @@ class Node:
 
         Raises libvirtError.
         """
-        _ = self.name, self.libvirt_version, self.qemu_version, self.identity
+        _ = self.hostname, self.libvirt_version, self.qemu_version, self.identity
 
     @cached_property
     def is_test_driver(self) -> bool:
@@ -417,6 +422,11 @@ def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T |
         if path == emulator:
             return value
     return None
+
+
+def folder_of(name: str) -> str:
+    """Return *name*, of a hypervisor, as a folder below reports/."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
 
 
 def dotted(number: int) -> str:

@@ -352,7 +352,7 @@ def test_who_asks_for_guests_is_not_shown_the_copies_of_none(tmp_path: Path, cop
 
 def test_a_copy_that_fits_no_disk_anywhere_has_one_row(tmp_path: Path, copies: Path) -> None:
     run = Run(_options(tmp_path, node(tmp_path, domain_xml(disk_xml(), name="two"))))
-    run.parts += [run._open_part(None, Inventory()) for _ in range(2)]
+    run.parts += [run._part(run._connect(Inventory(), None)) for _ in range(2)]
     run._find_backups([BackupNotes(path=copies)])
     strangers = [[str(copy.key[2]) for copy in part.copies if copy.guest is None] for part in run.parts]
     assert sorted(strangers[0]) == [str(copies / "nobody.qcow2"), str(copies / "one-vda.qcow2")]
