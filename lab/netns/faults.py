@@ -1,13 +1,15 @@
 """The ways in which a host fails. Links are taken down inside hosts alone: the client keeps its routes.
 
-Each fault but `rekey` and `kill_libvirtd` has its end beside it.
+A fault that can be ended has the function for that beside it.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +26,16 @@ _LINE = Path(__file__).with_name("line.py")
 #: openat(2) by its number of x86_64, the one architecture of the lab (asm/unistd_64.h)
 _OPENAT = "257"
 _LONGEST = 4096
+_STALL_PORT = 2222
+_STALL = """
+import socket
+server = socket.create_server(("{address}", {port}))
+print("listens", flush=True)
+clients = []
+while True:
+    clients.append(server.accept())
+    clients[-1][0].sendall(b"SSH-2.0-Stalling\\r\\n")
+"""
 
 
 def take_down(host: Host) -> None:
@@ -63,6 +75,25 @@ def unmute(host: Host) -> None:
     os.kill(host.pid, signal.SIGCONT)
 
 
+def stall(host: Host) -> None:
+    """Let an sshd answer that sends its version and nothing more: the key exchange stalls. It stays so.
+
+    Raises LabError if it does not listen.
+    """
+    script = _STALL.format(address=host.link.host, port=_STALL_PORT)
+    process = subprocess.Popen(
+        [*host.within, "python3", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    host.site.started.append(process)
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], SECONDS)
+    if not ready or process.stdout.readline() != b"listens\n":
+        raise LabError(f"nobody stalls at {host.name}")
+    _configure(host, f"Port {_STALL_PORT}")
+
+
 def rekey(host: Host) -> None:
     """Give it another host key than the client knows, as after a new installation. Raises LabError."""
     for name in (KEY, f"{KEY}.pub"):
@@ -85,8 +116,13 @@ def _starts(host: Host) -> int:
 def slow_down(host: Host, seconds: float) -> None:
     """Let everything between client and host arrive `seconds` later, each way, for the ssh(1) of the client."""
     argv = [sys.executable, str(_LINE), str(host.link.host), "22", str(seconds)]
+    _configure(host, f"ProxyCommand {shlex.join(argv)}")
+
+
+def _configure(host: Host, setting: str) -> None:
+    """Give the client a setting of ssh_config(5) for a host."""
     with (host.site.home / ".ssh/config").open("a", encoding="utf-8") as config:
-        config.write(f"Host {host.name}\n    ProxyCommand {shlex.join(argv)}\n")
+        config.write(f"Host {host.name}\n    {setting}\n")
 
 
 def hang_libvirtd(host: Host) -> None:

@@ -48,6 +48,13 @@ _NAMESPACES = (
     *("unshare", "--net", "--mount", "--propagation", "private", "--ipc"),
     *("--pid", "--fork", "--kill-child=KILL"),
 )
+#: all that the kernel has to have, in namespaces that end with it
+_TRIAL = """\
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/lower /mnt/upper /mnt/work /mnt/root
+mount -t overlay -o lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
+ip link add one type veth peer name other
+"""
 #: of the caller's own ssh, and places that the client does not see
 _FOREIGN = ("SSH_AUTH_SOCK", "SSH_ASKPASS", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME")
 #: an interrupt of the terminal is for the caller, who ends what it started
@@ -69,9 +76,10 @@ def missing() -> list[str]:
         reasons.append(keyring)
     if reasons:
         return reasons
-    done = tools.run([*_NAMESPACES, "mount", "-t", "tmpfs", "none", "/mnt"], seconds=30)
+    done = tools.run([*_NAMESPACES, "sh", "-eu", "-c", _TRIAL], seconds=30)
     if done.returncode:
-        reasons.append(f"no namespaces here: {tools.last_lines(done.stderr, 1)}")
+        words = tools.last_lines(done.stderr, 1)
+        reasons.append(f"no namespaces, overlays or links here: {words}")
     elif reason := network.why_not_free():
         reasons.append(reason)
     return reasons
@@ -133,9 +141,9 @@ class Site:
             return tools.run(
                 [*self.within, *argv], seconds=seconds, env=self.environment(env)
             )
-        except LabError:
+        except LabError as error:
             self.end_all()
-            raise
+            raise LabError(f"{argv[0]}: {error}") from None
 
     def start(
         self, argv: Sequence[str], *, output: int, env: Mapping[str, str] | None = None

@@ -58,6 +58,15 @@ def test_a_mute_host_accepts_and_says_nothing(pair: Fleet) -> None:
     assert listed(pair, "kvm1") == GUESTS
 
 
+def test_a_host_that_stalls_says_its_version_and_no_more(pair: Fleet) -> None:
+    faults.stall(pair["kvm1"])
+    done = ssh(pair, "kvm1", "true", options=("-v", "-o", "ServerAliveInterval=2", "-o", "ServerAliveCountMax=1"))
+    assert done.returncode == 255
+    assert "remote software version Stalling" in done.stderr
+    assert "Timeout, server" in done.stderr or "timed out" in done.stderr
+    expect_only(pair, "kvm2")
+
+
 def test_a_host_with_another_key_is_not_the_one_that_was_known(pair: Fleet) -> None:
     faults.rekey(pair["kvm1"])
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED!" in why_not(pair, "kvm1")
@@ -79,7 +88,7 @@ def test_a_slow_line_delays_both_ways_and_loses_nothing(pair: Fleet) -> None:
 def test_a_libvirtd_that_hangs_does_not_keep_ssh_from_answering(pair: Fleet) -> None:
     faults.hang_libvirtd(pair["kvm1"])
     assert ssh(pair, "kvm1", "hostname").stdout == "kvm1\n"
-    with pytest.raises(LabError, match=r"^nsenter took longer than 3 s$"):
+    with pytest.raises(LabError, match=r"^virsh: nsenter took longer than 3 s$"):
         virsh(pair, "kvm1", "list", seconds=3)
     assert pair.site.left() == []
     expect_only(pair, "kvm2")
