@@ -61,6 +61,21 @@ def processes(*words: str) -> list[str]:
     return lines
 
 
+def _ports_of_clients() -> set[int]:
+    """Return the ports of this machine to which connections are established from here (proc_net(5))."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    established = [line.split()[2] for line in lines if line.split()[3] == "01"]
+    return {int(remote.partition(":")[2], 16) for remote in established}
+
+
+def hung_up(port: int) -> bool:
+    """True if soon there is no connection to *port* of this machine."""
+    end = time.monotonic() + _SECONDS
+    while (is_connected := port in _ports_of_clients()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not is_connected
+
+
 def none_left(*words: str) -> bool:
     """True if soon no process has one of *words* in its command line."""
     end = time.monotonic() + _SECONDS

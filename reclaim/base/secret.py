@@ -17,10 +17,10 @@ MARK = "(redacted)"
 #: characters of one value that are looked at: a bound keeps the time linear in the text
 _MOST = 4000
 
-#: parameters of libvirt's addresses that hold no secret (libvirt.org/uri.html)
+#: parameters of libvirt's addresses, and of the words of --hosts, that hold no secret (libvirt.org/uri.html)
 _PARAMETERS = """
-keyfile known_hosts known_hosts_verify mode name no_sanity no_tty no_verify pkipath proxy socket sshauth tls_priority
-transport
+keyfile known_hosts known_hosts_verify mode name no_sanity no_tty no_verify pkipath proxy socket ssh_config
+ssh_identity_file sshauth sudo timeout tls_priority transport
 """
 _HARMLESS_PARAMETERS = frozenset(_PARAMETERS.split())
 #: these run a program, which the user has to see; its arguments may hold a secret

@@ -42,6 +42,7 @@ from reclaim.handles.hypervisor import (
     unreached,
 )
 from reclaim.handles.lock import LockHeld, lock, others_at_work
+from reclaim.handles.master import is_asking
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
 from reclaim.record import record, results
@@ -136,13 +137,15 @@ class Run:
     def _hypervisors(self, inventory: Inventory) -> list[Hypervisor]:
         """Connect to all hypervisors at once. One of several that cannot be reached is there as `Unreached`."""
         hosts: tuple[str | None, ...] = self.options.hosts or (None,)
-        began = told = time.monotonic()
+        began = printed = time.monotonic()
 
         def waits(left: list[str | None]) -> None:
-            nonlocal told
+            nonlocal printed
             now = time.monotonic()
-            if left and now - told >= _WAITS_SECONDS:
-                told = now
+            if is_asking():
+                printed = now  # a person answers ssh on this terminal
+            elif left and now - printed >= _WAITS_SECONDS:
+                printed = now
                 self.waits(f"{_place(self.options, left)}: {now - began:.0f} s")
 
         # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
@@ -226,11 +229,12 @@ class Run:
         """Find earlier runs that died, and the definitions that earlier runs replaced."""
         if part.unreached:
             return
-        journals, troubles = [], []
+        journals: list[JournalRecord] = []
+        troubles: list[str] = []
         for folder in several.folders(part.hypervisor):
-            found = journal.journals_below(self.options.reports / folder)
-            journals += found[0]
-            troubles += found[1]
+            records, lines = journal.journals_below(self.options.reports / folder)
+            journals += records
+            troubles += lines
         journals.sort(key=lambda past: past.path.parent.name)
         self.remarks += _shortly(troubles)
         guests = {guest.uuid: guest for guest in part.guests}

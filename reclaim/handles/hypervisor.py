@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import libvirt
@@ -25,7 +26,13 @@ from reclaim.base.errors import ProbeError, ReclaimError, Unreachable
 from reclaim.base.text import libvirt_words, printable
 from reclaim.handles.clock import this_machines
 from reclaim.handles.guest import Guest
-from reclaim.handles.node import Node
+from reclaim.handles.master import (
+    Master,
+    Target,
+    options_of_uri,
+    target_of_shell,
+)
+from reclaim.handles.node import CONNECT_SECONDS, Node
 from reclaim.inventory import Inventory
 from reclaim.processes import binding, child, worker
 
@@ -41,8 +48,6 @@ _BY_SSH = ("ssh", "paramiko")
 #: libvirt's errors about a URI
 _WRONG_URI = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_ARG)
 DEFAULT_URI = "qemu:///system"
-#: seconds until a hypervisor on another machine has answered all that a run asks of each
-CONNECT_SECONDS = 18
 T = TypeVar("T")
 
 
@@ -55,12 +60,15 @@ class Hypervisor(Node):
     host: str | None = None
 
     def close(self) -> None:
-        """Hang up: the guests' connections by ssh, then libvirt's."""
+        """Hang up: the guests' connections by ssh, then libvirt's, then the one that these went by."""
         for guest in self.guests:
             guest.hang_up()
         if "sockets" in self.__dict__:
             shutil.rmtree(self.sockets, ignore_errors=True)
-        self.connection.close()
+        try:
+            self.connection.close()
+        finally:
+            _close_master(self.shell)
 
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
         for guest in self.guests:
@@ -178,19 +186,46 @@ class _LocalShell(LocalBackend):  # type: ignore[misc]
 class _RemoteShell(SshBackend):  # type: ignore[misc]
     """testinfra's ssh backend; an error of ssh itself becomes a ProbeError.
 
-    It stays in this session, for ssh may ask for a passphrase on the terminal.
+    Its commands go by the master, if there is one. Else each stays in this session, for ssh may ask for a passphrase
+    on the terminal.
     """
 
+    def __init__(self, hostspec: str, **options: Any) -> None:
+        super().__init__(hostspec, **options)
+        # ssh asks for a password on the terminal, or sshpass answers: then there is a connection for each command
+        self.master = None if self.host.password else Master(target_of_shell(self))
+
+    @property
+    def encoding(self) -> str:
+        return "utf-8"  # testinfra would start a python3 there to find out
+
     def run_local(self, command: str, *args: str) -> CommandResult:
+        command = f"exec {command}"
+        if self.master is not None and self.master.is_up:
+            line = self.encode(self.quote(command, *args))
+            try:
+                status, stdout, stderr = child.run(line)
+            except OSError as exc:
+                raise ProbeError(f"ssh cannot be started: {exc.strerror}") from exc
+            return self.result(status, line, stdout, stderr)
         known = child.of_ours()
         try:
-            return super().run_local(f"exec {command}", *args)
+            return super().run_local(command, *args)
         except BaseException:
             child.end_new(known)
             raise
 
+    def hang_up(self) -> None:
+        """Close the connection, if there is one."""
+        if self.master is not None:
+            self.master.close()
+
     def run_ssh(self, command: str) -> CommandResult:
         """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
+        if self.master is not None:
+            self.master.try_open()
+            if self.master.is_up:
+                self.ssh_extra_args = shlex.join(self.master.options)
         try:
             return super().run_ssh(command)
         except RuntimeError as exc:
@@ -225,21 +260,20 @@ def connect(
 ) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
-    Raises ReclaimError if the two are wrong, and Unreachable if nobody answers there within CONNECT_SECONDS. A
-    hypervisor on this machine has all the time it takes.
+    Raises ReclaimError if the two are wrong, and Unreachable if nobody answers there within CONNECT_SECONDS. The time
+    in which ssh asks a person does not count, and a hypervisor on this machine has all the time it takes.
     """
     uri = _uri(uri, host)
-    shell = _shell_at(host) if host is not None else None
+    shell = None
+    if host is not None or _is_remote(uri):
+        shell = _shell_at(host or host_of(uri))
     binding.prepare()
-    seconds = CONNECT_SECONDS if _is_remote(uri) else None
+    master = _master_of(shell, uri)
     try:
-        hypervisor = worker.within(
-            seconds, partial(_opened, uri, shell, inventory, readonly=readonly)
-        )
-    except TimeoutError as exc:
-        raise Unreachable(
-            f"{uri}: libvirt does not answer within {CONNECT_SECONDS} s"
-        ) from exc
+        hypervisor = _connected(uri, shell, master, inventory, readonly=readonly)
+    except BaseException:
+        _close_master(shell)
+        raise
     hypervisor.host = host
     hypervisor.inventory = inventory.on_hypervisor(hypervisor.hostname or "")
     return hypervisor
@@ -273,12 +307,73 @@ def _shell_at(host: str) -> Host:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
 
 
-def _opened(
-    uri: str, shell: Host | None, inventory: Inventory, *, readonly: bool
+def _connected(
+    uri: str,
+    shell: Host | None,
+    master: Master | None,
+    inventory: Inventory,
+    *,
+    readonly: bool,
 ) -> Hypervisor:
-    """Connect to libvirt, and ask it for what a run wants to know of each hypervisor. Raises Unreachable."""
+    """Log in by ssh if libvirt goes by it, and connect to libvirt. Raises Unreachable."""
+    address, seconds = uri, CONNECT_SECONDS if _is_remote(uri) else None
+    if master is not None and seconds is not None:
+        master.open()
+        address = master.address(uri)
+        seconds -= int(master.spent)
+    work = partial(_opened, uri, address, shell, inventory, readonly=readonly)
     try:
-        connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
+        hypervisor = worker.within(seconds, work)
+    except TimeoutError as exc:
+        raise Unreachable(f"{uri}: {_why_silent(master, seconds)}") from exc
+    hypervisor.master = master
+    return hypervisor
+
+
+def _why_silent(master: Master | None, seconds: float | None) -> str:
+    if master is None:
+        return f"libvirt does not answer within {seconds} s"
+    return f"ssh lets us in, and libvirt does not answer within {seconds} s"
+
+
+def _master_of(shell: Host | None, uri: str) -> Master | None:
+    """Return the connection that libvirt's ssh shares with *shell*; None if libvirt goes another way."""
+    if shell is None or not _is_by_ssh(uri):
+        return None
+    master = getattr(shell.backend, "master", None)
+    if master is None or _place_of_uri(uri) != _place(master.target):
+        return None
+    master.target = replace(
+        master.target, options=(*master.target.options, *options_of_uri(uri))
+    )
+    return cast("Master", master)
+
+
+def _place_of_uri(uri: str) -> tuple[str | None, ...]:
+    return _place(target_of_shell(SshBackend(urlsplit(uri).netloc)))
+
+
+def _place(target: Target) -> tuple[str | None, ...]:
+    return target.host.lower(), target.user, target.port
+
+
+def _close_master(shell: Host | None) -> None:
+    if shell is not None and isinstance(shell.backend, _RemoteShell):
+        shell.backend.hang_up()
+
+
+def _opened(
+    uri: str,
+    address: str,
+    shell: Host | None,
+    inventory: Inventory,
+    *,
+    readonly: bool,
+) -> Hypervisor:
+    """Connect to libvirt at *uri*, by *address*, and ask for what a run wants to know of it. Raises Unreachable."""
+    opened = libvirt.openReadOnly if readonly else libvirt.open
+    try:
+        connection = opened(address)
     except libvirt.libvirtError as exc:
         wrong = exc.get_error_code() in _WRONG_URI
         raise (ReclaimError if wrong else Unreachable)(
@@ -318,6 +413,10 @@ def _expect_machine(host: str) -> None:
 def _is_remote(uri: str) -> bool:
     """True if libvirt goes to another machine by this URI (libvirt.org/uri.html)."""
     return uri.partition("://")[0].partition("+")[2] in _TRANSPORTS
+
+
+def _is_by_ssh(uri: str) -> bool:
+    return uri.partition("://")[0].partition("+")[2] == "ssh"
 
 
 def _named(url: str) -> str:

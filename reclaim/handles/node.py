@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,17 +17,17 @@ from urllib.parse import urlsplit
 import libvirt
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.errors import ProbeError, Unreachable
 from reclaim.base.text import last_words, libvirt_words
 from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
 from reclaim.handles.clock import Clock, clock_of
+from reclaim.handles.master import Master, folder_of_sockets
 from reclaim.inventory import Inventory
+from reclaim.processes import worker
 
-#: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
-_LONGEST_FOLDER = 60
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
@@ -47,6 +46,9 @@ _NOT_ASKED = (
 #: and of one that looked at it in vain: no such file, not executable; no QEMU (virQEMUCapsNewForBinaryInternal)
 _OF_EMULATOR = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR)
 
+#: seconds until a hypervisor on another machine has answered all that a run asks of each
+CONNECT_SECONDS = 18
+
 T = TypeVar("T")
 
 
@@ -59,6 +61,8 @@ class Node:
     shell: Host
     inventory: Inventory
     readonly: bool = False
+    #: the connection by ssh that all goes by; None if it is another's, or there is none
+    master: Master | None = None
     #: called with one short line for each long wait
     progress: Callable[[str], None] = lambda _text: None
     #: its time, in its own time zone; None until it is asked
@@ -130,7 +134,7 @@ class Node:
 
     @cached_property
     def sockets(self) -> Path:
-        """A private folder for the sockets of connections by ssh."""
+        """A private folder for the sockets of connections by ssh into guests."""
         return folder_of_sockets()
 
     @cached_property
@@ -179,20 +183,28 @@ class Node:
             try:
                 connection, domains = self._connected()
                 break
-            except libvirt.libvirtError as exc:
+            except (libvirt.libvirtError, Unreachable, TimeoutError) as exc:
                 if time.monotonic() > deadline:
-                    raise ProbeError(
-                        f"{self.uri}: libvirt closed the connection: {libvirt_words(exc)}"
-                    ) from exc
+                    why = f"libvirt closed the connection: {_words(exc)}"
+                    raise ProbeError(f"{self.uri}: {why}") from exc
                 time.sleep(1)
         self.connection = connection
         self._reconnected(domains)
 
     def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
-        """Return a new connection and its domains by UUID. Raises libvirtError."""
+        """Return a new connection and its domains by UUID. Raises libvirtError, Unreachable, TimeoutError."""
         opened = libvirt.openReadOnly if self.readonly else libvirt.open
-        connection = opened(self.uri)
-        domains = connection.listAllDomains(0)
+        address = self.uri
+        if self.master is not None:
+            self.master.open()
+            address = self.master.address(self.uri)
+
+        def connect() -> tuple[libvirt.virConnect, list[libvirt.virDomain]]:
+            connection = opened(address)
+            return connection, connection.listAllDomains(0)
+
+        seconds = CONNECT_SECONDS if self.master is not None else None
+        connection, domains = worker.within(seconds, connect)
         return connection, {domain.UUIDString(): domain for domain in domains}
 
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
@@ -408,6 +420,13 @@ def _local_stat(path: str) -> tuple[int, int]:
     return status.st_blocks * 512, status.st_size
 
 
+def _words(exc: Exception) -> str:
+    """Return the message of an error in connecting."""
+    if isinstance(exc, libvirt.libvirtError):
+        return libvirt_words(exc)
+    return str(exc) or f"no answer within {CONNECT_SECONDS} s"
+
+
 def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T | None:
     """Return the value of *known* for the emulator of *definition*, under its architecture or another.
 
@@ -432,11 +451,3 @@ def folder_of(name: str) -> str:
 def dotted(number: int) -> str:
     """Return libvirt's 9000000 as "9.0.0"."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def folder_of_sockets() -> Path:
-    """Make a folder of our own for the connections' sockets, with a name short enough for them."""
-    place = tempfile.gettempdir()
-    if len(place) > _LONGEST_FOLDER or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
-        place = "/tmp"  # noqa: S108 (mkdtemp's folder is ours alone)
-    return Path(tempfile.mkdtemp(prefix="reclaim-", dir=place))

@@ -130,7 +130,8 @@ def _join(workers: list[_Worker]) -> None:
     """Wait for *workers* that are to end, at most `_ENDING_SECONDS`."""
     deadline = time.monotonic() + _ENDING_SECONDS
     for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.ident is not None:  # a signal can come before it is started
+            worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work_off(
