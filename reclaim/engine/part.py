@@ -32,6 +32,8 @@ class Options:
     reports: Path = Path("reports")
     keep: int | None = None
     metrics: Path | None = None
+    #: the file of --run-json
+    run_json: Path | None = None
     #: the words of the command of --notify
     notify: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
