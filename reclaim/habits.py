@@ -6,7 +6,7 @@ import copy
 import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class Start:
 
     verb: str
     words: tuple[str, ...] = ()
+    #: the lines with which the command line was refused before reclaim had its options
+    mistakes: list[str] = field(default_factory=list, hash=False)
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
         parser.prog = f"reclaim {self.verb}"
@@ -80,7 +82,8 @@ class Start:
         try:
             return (yield)
         except pytest.UsageError as exc:
-            raise pytest.UsageError(*map(_line, map(str, exc.args))) from exc
+            self.mistakes.extend(map(_line, map(str, exc.args)))
+            raise pytest.UsageError(*self.mistakes) from exc
 
 
 def _line(text: str) -> str:

@@ -146,6 +146,11 @@ GROUPS = (
                 _FLAG,
             ),
             Option(
+                "--run-json",
+                "write the end of the run for programs, one JSON object, also if the run is refused",
+                {"metavar": "FILE", "type": place},
+            ),
+            Option(
                 "--notify",
                 "run a command of yours if something newly broke or was mended since the run before; it reads the "
                 "comparison, and has RECLAIM_HOST, RECLAIM_BROKEN, RECLAIM_MENDED, RECLAIM_REPORT",

@@ -60,6 +60,7 @@ def options_of(config: pytest.Config, metrics_file: Path | None) -> Options:
         reports=folder / (option.reports or home.reports()),
         keep=option.keep,
         metrics=metrics_file,
+        run_json=folder / option.run_json if option.run_json else None,
         notify=_command_of_notice(option),
         arguments=habits.arguments(config),
         started_in=folder,
@@ -80,6 +81,10 @@ def _expect_no_contradiction(option: Any) -> None:
     if option.json and option.collectonly:
         raise pytest.UsageError(
             "--json prints the record of a run, and --co makes none: give one of them"
+        )
+    if option.run_json and option.collectonly:
+        raise pytest.UsageError(
+            "--run-json writes the end of a run, and --co makes none: give one of them"
         )
     if option.json and not stdout.is_reserved():
         raise pytest.UsageError(

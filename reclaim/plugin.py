@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -30,13 +30,21 @@ from reclaim.base.home import CHECKS
 from reclaim.base.text import counted, libvirt_words, printable, trouble
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
-from reclaim.engine import undo
+from reclaim.engine import reach, undo
 from reclaim.engine.engine import Subject
 from reclaim.engine.part import Part
 from reclaim.engine.run import Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
-from reclaim.report import html, junit, metrics, notify, screen, terminal
+from reclaim.report import (
+    html,
+    junit,
+    metrics,
+    notify,
+    run_json,
+    screen,
+    terminal,
+)
 from reclaim.report.publish import Pages
 from reclaim.requirement import Requirement, catalogue, requirement_of
 
@@ -104,6 +112,45 @@ def _wants_checks(config: pytest.Config) -> bool:
         if path == CHECKS or CHECKS in path.parents or path in CHECKS.parents:
             return True
     return False
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(
+    config: pytest.Config,
+) -> Generator[None, int, int]:
+    """Write the file of --run-json at the end of the run, however it ends."""
+    if not config.option.run_json or not _wants_checks(config):
+        return (yield)
+    path: Path = config.invocation_params.dir / config.option.run_json
+    try:
+        run_json.begin(path)
+    except OSError as exc:
+        raise pytest.UsageError(
+            printable(f"{run_json.FLAG} {path}: {exc.strerror}")
+        ) from exc
+    try:
+        status = yield
+    except pytest.UsageError as exc:
+        _write_end(config, path, pytest.ExitCode.USAGE_ERROR, list(map(str, exc.args)))
+        raise
+    except OSError as exc:  # from pytest's reporter
+        _write_end(config, path, pytest.ExitCode.TESTS_FAILED, [trouble(exc)])
+        raise
+    is_lost = _write_end(config, path, status, config.stash.get(TROUBLES, []))
+    return pytest.ExitCode.TESTS_FAILED if is_lost and not status else status
+
+
+def _write_end(
+    config: pytest.Config, path: Path, status: int, errors: list[str]
+) -> bool:
+    """Write the file of --run-json. Return True if that failed, which is printed."""
+    option = config.option
+    mode = "fix" if option.fix else "plan" if option.plan else "audit"
+    run = config.stash.get(RUN, None)
+    lost = run_json.write(path, run, mode, int(status), errors)
+    if lost:
+        sys.stderr.write(f"reclaim: {printable(lost)}\n")
+    return bool(lost)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -233,9 +280,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
                 "ignore", category=pytest.PytestUnraisableExceptionWarning
             )
         run.abandon()
-        for part in run.parts:
-            with suppress(libvirt.libvirtError):  # libvirt may have hung up
-                part.hypervisor.close()
+        run.hang_up()
     _note_attempt(config, run)
     for number, handler in config.stash.get(SIGNALS, {}).items():
         signal.signal(number, handler)
@@ -325,6 +370,8 @@ def _subjects(run: Run, requirement: Requirement) -> list[Subject]:
 def _found(run: Run, requirement: Requirement) -> Iterable[Subject]:
     number = 0
     for part in run.parts:
+        if part.unreached:
+            continue
         if requirement.parameters == ("backup",):
             yield from part.copies
         elif requirement.parameters == ("job",):
@@ -385,6 +432,35 @@ def _subject_of(values: dict[str, Any]) -> Subject:
     return Subject(guest.hypervisor, guest, disk)
 
 
+class _ReachItem(pytest.Item):
+    """The test of a hypervisor that could not be reached. No option deselects it: it stands for all that is not judged.
+
+    pytest.Function would look for a module and for fixtures.
+    """
+
+    obj = staticmethod(reach.reach_hypervisor)
+    fixturenames: tuple[str, ...] = ()
+
+    def runtest(self) -> None:
+        pytest_pyfunc_call(self)  # type: ignore[arg-type]
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return CHECKS, None, self.name
+
+
+def _unreached(session: pytest.Session, run: Run) -> list[pytest.Item]:
+    """Return a test for each hypervisor that could not be reached."""
+    items: list[pytest.Item] = []
+    for part in run.parts:
+        if part.unreached:
+            subject = Subject(part.hypervisor)
+            name = f"{reach.REACH.slug}[{_id(run, subject)}]"
+            item = _ReachItem.from_parent(session, name=name, nodeid=f"checks::{name}")
+            item.stash[SUBJECT] = subject
+            items.append(item)
+    return items
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let -k select a check by the slug that all output shows."""
     requirement = requirement_of(getattr(item, "obj", None))
@@ -394,9 +470,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Sort by hypervisor, guest, requirement: one guest is finished before the next is touched."""
+    """Sort by hypervisor, guest, requirement: one guest is finished before the next is touched.
+
+    Hypervisors that could not be reached come first.
+    """
     run = config.stash.get(RUN, None)
     if run is None:
         return
@@ -422,6 +501,7 @@ def pytest_collection_modifyitems(
         return turn, guests[subject.guest], order[requirement.slug]
 
     items.sort(key=place)
+    items[:0] = _unreached(session, run)
 
 
 def _failed_before(
@@ -523,12 +603,30 @@ def _look(session: pytest.Session, run: Run) -> None:
         run.gather(guests, progress)
         with progress.watch("counting bytes on the host"):
             run.measure(guests)
+    if _can_judge_ahead(session, run):
+        run.judge_ahead(list(_rows(session)), progress)
     progress.clear()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
     if reporter.verbosity < 0:
         reporter._show_progress_info = False  # noqa: SLF001 (a percentage of no letters)
     gc.freeze()  # the collected items stay to the end: the collector need not look at them again and again
+
+
+def _can_judge_ahead(session: pytest.Session, run: Run) -> bool:
+    """True if there are several hypervisors, and the rows of one do not depend on what was done to another."""
+    options, given = run.options, session.config.option
+    changes = options.mode == "fix" or options.boot_stopped or options.prove
+    reached = [part for part in run.parts if not part.unreached]
+    # of a run that stops at the first failure, or that somebody watches, pytest decides how far it gets
+    return len(reached) > 1 and not (changes or given.maxfail or given.usepdb)
+
+
+def _rows(session: pytest.Session) -> Iterator[tuple[Requirement, Subject]]:
+    for item in session.items:
+        subject = _subject(item)
+        if subject is not None and _requirement(item) is not reach.REACH:
+            yield _requirement(item), subject
 
 
 def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:
@@ -649,8 +747,10 @@ def _guest_line(item: pytest.Item) -> None:
     subject = _subject(item)
     has_names = item.config.stash[RUN].guest_count <= _NAMED
     if reporter.verbosity == 0 and subject is not None and has_names:
-        name = printable(subject.guest.name) if subject.guest else "backups"
-        reporter.write_ensure_prefix(f"{name} ", "")
+        name = subject.guest.name if subject.guest else "backups"
+        if _requirement(item) is reach.REACH:
+            name = subject.hypervisor.name
+        reporter.write_ensure_prefix(f"{printable(name)} ", "")
 
 
 def release(config: pytest.Config) -> None:
@@ -672,9 +772,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     requirement = _requirement(pyfuncitem)
     config = pyfuncitem.config
-    engine = _part(config.stash[RUN], subject).engine
+    part = _part(config.stash[RUN], subject)
+    if part.unreached:
+        pyfuncitem.stash[RESULT] = reach.row(part)
+        return True
     with _watch(config, _row(requirement, subject)):
-        pyfuncitem.stash[RESULT] = engine.run(requirement, subject)
+        pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
     return True
 
 
@@ -821,6 +924,7 @@ def _finish_run(
         pytest.ExitCode.INTERRUPTED,
         pytest.ExitCode.INTERNAL_ERROR,
     )
+    run.stopped = stopped or bool(session.shouldstop)
     run.cut_short = stopped or bool(session.shouldstop or session.shouldfail)
     if session.shouldfail == "stopping after 1 failures":  # pytest's own words for -x
         session.shouldfail = "stopping after 1 failure"
@@ -829,7 +933,7 @@ def _finish_run(
         with _watch(session.config, "counting bytes on the host again"):
             _wind_up(run, stopped=stopped)
     except KeyboardInterrupt:
-        run.cut_short = True
+        run.cut_short = run.stopped = True
         troubles.append(
             "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
             "the next run names them"

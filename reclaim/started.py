@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
+from reclaim import options
 from reclaim.base import stdout, typed
 from reclaim.base.home import CHECKS, HOME, PACKAGE
 from reclaim.base.text import printable, trouble
 from reclaim.habits import Start
+from reclaim.report import run_json
 
 _CONFIGURATION = PACKAGE / "run.ini"
 #: plugins of pytest that reclaim is made with, by the names of their entry points. Others are left out:
@@ -32,10 +37,17 @@ def run(verb: str, words: list[str]) -> int:
     ]
     os.environ.pop("PYTEST_PLUGINS", None)  # they are for the user's own tests
     start = Start(verb, tuple(words))
+    status = _started(start, [*arguments, *words])
+    _note_refusal(start, status)
+    return status
+
+
+def _started(start: Start, arguments: list[str]) -> int:
+    """Run pytest with *arguments*. Return the exit status."""
     if typed.here() is None:
         return _refuse("the current folder is gone: change to another")
     try:
-        status = int(pytest.main([*arguments, *words], plugins=[start]))
+        status = int(pytest.main(arguments, plugins=[start]))
         if sys.stdout is not None:
             sys.stdout.flush()
     except (
@@ -55,10 +67,42 @@ def run(verb: str, words: list[str]) -> int:
     return status
 
 
+def _note_refusal(start: Start, status: int) -> None:
+    """Write the file of --run-json if the run ended before the plugin could do that."""
+    path = _file_named(start.words)
+    if path is None or not start.mistakes:
+        return
+    try:
+        run_json.begin(path)
+    except OSError:
+        return  # the command line is wrong in this too
+    lost = run_json.write(path, None, start.verb, status, start.mistakes)
+    if lost:
+        _say(f"reclaim: {lost}")
+
+
+def _file_named(words: Sequence[str]) -> Path | None:
+    """Return the file that *words* of a command line name, which may be wrong otherwise; None if they name none."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    parser.add_argument(run_json.FLAG, dest="file", type=options.place)
+    before = words[: words.index("--")] if "--" in words else words
+    try:
+        known, _ = parser.parse_known_args(list(before))
+    except argparse.ArgumentError:
+        return None
+    return known.file if isinstance(known.file, Path) else None
+
+
 def _refuse(why: str) -> int:
     """Print *why* as pytest prints a wrong usage, and return its status."""
-    print(f"ERROR: {printable(why)}", file=sys.stderr)  # noqa: T201
+    _say(f"ERROR: {why}")
     return int(pytest.ExitCode.USAGE_ERROR)
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr)  # noqa: T201
 
 
 def open_streams() -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+#: the sample definitions; of tests side by side each worker has them at an address of its own, since a fix locks it
 FLEET = f"test://{ROOT / 'lab/samples/fleet.xml'}"
+if WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
+    FLEET += f"?{WORKER}"
 #: the options of a run that judges the sample definitions
 SAMPLES = ("--uri", FLEET, "--definitions-only")
 #: a shell without any settings

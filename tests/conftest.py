@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lab import host
+from lab.netns import site
 from tests import temporary
 
 _MODULES = Path(__file__).parent / "browser/node_modules"
@@ -25,6 +26,8 @@ def _missing(marker: str) -> str:
     """Why tests with *marker* cannot run here; empty where they can."""
     if marker == "guest":
         return "; ".join(host.missing())
+    if marker == "fleet":
+        return "; ".join(site.missing())
     programs = {
         "browser": ("chromium", "chromedriver"),
         "node": ("node",),
@@ -43,6 +46,7 @@ _NEEDS = {
     "guest": ("real guests", "no real guest here"),
     "browser": ("browser tests", "no browser here"),
     "sshd": ("tests of ssh", "no ssh here"),
+    "fleet": ("hosts in network namespaces", "no hosts here"),
     "node": ("npm's tools", "no tools of npm here"),
 }
 

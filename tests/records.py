@@ -6,8 +6,11 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from reclaim.base.verdict import Verdict
+from reclaim.record.outcome import outcome_of
 from reclaim.record.record import Record
 from reclaim.requirement import catalogue
 
@@ -41,8 +44,20 @@ def row(
         "evidence": "it was seen" if verdict in ("compliant", "fixed") else None,
         "changes": [],
         "seconds": 0.001,
+        "rolled_back": False,
+        "left_off": False,
+        "failed": False,
         **more,
     }
+
+
+def outcome(rows: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """Return the outcome of a run with *rows*, as results.json has it."""
+    judged: list[Any] = []
+    for each in rows:
+        changes = [SimpleNamespace(**change) for change in each["changes"]]
+        judged.append(SimpleNamespace(**{**each, "verdict": Verdict(each["verdict"]), "changes": changes}))
+    return {**outcome_of(judged, "/reports/kvm1/run").model_dump(mode="json"), **more}
 
 
 def storage(guest: str = "one", disk: str = "sda", **more: Any) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def document(
     **more: Any,
 ) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "run": {
             "id": f"{started:%Y%m%dT%H%M%SZ}-{mode}",
             "mode": mode,
@@ -98,6 +113,7 @@ def document(
             "version": "0.1.0",
             "arguments": list(arguments),
         },
+        "outcome": outcome(rows),
         "hypervisor": {"name": hypervisor, "uri": "qemu:///system", "libvirt": "9.0.0", "qemu": "7.2.22"},
         "results": list(rows),
         "storage": list(disks),

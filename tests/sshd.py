@@ -38,6 +38,7 @@ PidFile none
 PasswordAuthentication no
 Banner /run/banner
 MaxSessions 20
+Subsystem sftp internal-sftp
 """
 _START = """\
 set -eu
@@ -48,6 +49,7 @@ mkdir -p /sys/class/dmi/id /run/sshd
 (umask 277; printf '%s\\n' "$2" >/sys/class/dmi/id/product_uuid)
 install -m 644 user.pub /run/authorized_keys
 printf 'Authorized users only.\\n' >/run/banner
+[ -z "$4" ] || { mkdir /run/libvirt && mount --bind "$4" /run/libvirt; }
 for file in passwd group sudoers; do
     install -m 440 $file /run/$file
     [ $file = sudoers ] || chmod 644 /run/$file
@@ -94,8 +96,11 @@ class Sshd:
 
 
 @contextmanager
-def listening(folder: Path, machine: str, penalties: str = "no") -> Iterator[Sshd]:
-    """An sshd on a machine with the UUID *machine*, until the end; with *penalties* if it knows them (sshd_config)."""
+def listening(folder: Path, machine: str, penalties: str = "no", libvirt: Path | None = None) -> Iterator[Sshd]:
+    """An sshd on a machine with the UUID *machine*, until the end; with *penalties* if it knows them (sshd_config).
+
+    *libvirt* is the folder with the sockets of its libvirtd.
+    """
     folder.mkdir(exist_ok=True)
     for name in ("host", "user"):
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name)]
@@ -113,6 +118,7 @@ def listening(folder: Path, machine: str, penalties: str = "no") -> Iterator[Ssh
     groups = ["root:x:0:", "nogroup:x:65534:"] + [f"{name}:x:{6000 + number}:" for number, name in enumerate(USERS)]
     (folder / "group").write_text("".join(f"{line}\n" for line in groups), encoding="ascii")
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh", str(folder), machine, penalties]
+    argv.append(str(libvirt or ""))
     process = subprocess.Popen(argv)
     try:
         _wait_for_banner(folder, process, port)

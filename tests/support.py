@@ -418,6 +418,7 @@ class HungUp:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def ask(*_arguments: Any) -> Any:
+            libvirt.virResetLastError()  # or it would be the last error of this thread
             raise libvirt.libvirtError("client socket is closed")
 
         return ask

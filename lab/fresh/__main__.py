@@ -64,23 +64,21 @@ SMALL = (
     Step("quick", "make quick"),
     Step("old definitions", f"{_PYTEST} tests/corpus/test_other_qemu.py"),
 )
-QUICK = (
+_TESTS = (
     *_README,
-    Step("unit and driver", f"{_PYTEST} tests/unit tests/driver"),
+    Step("unit and driver", f"{_PYTEST} -n auto tests/unit tests/driver"),
     Step("corpus", f"{_PYTEST} tests/corpus"),
-    _PACKAGE,
 )
+_GUESTS = Step(
+    "real guests",
+    f"{_PYTEST} tests/guest/test_road.py tests/guest/test_moved.py",
+)
+#: the package comes last: it removes what the build alone needs
 SETS = {
     "package": (_PACKAGE,),
     "small": SMALL,
-    "quick": QUICK,
-    "full": (
-        *QUICK,
-        Step(
-            "real guests",
-            f"{_PYTEST} tests/guest/test_road.py tests/guest/test_moved.py",
-        ),
-    ),
+    "quick": (*_TESTS, _PACKAGE),
+    "full": (*_TESTS, _GUESTS, _PACKAGE),
 }
 TRUTH = "truth"
 TRUTH_SECONDS = 12 * 3600.0

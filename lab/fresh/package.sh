@@ -33,6 +33,11 @@ deb=$(ls "$PWD"/dist/reclaim_*.deb)
 lintian --allow-root --fail-on error "$deb" || fail "lintian has errors"
 apt install "$deb" man-db
 
+others() {
+    rm -rf /tmp/others "$plain/loud.py" "$plain/loud-1.dist-info"
+    for name in reclaim pytest checks libvirt; do rm -f "$local/$name.py"; done
+}
+trap others EXIT
 local=$(/usr/bin/python3 -c 'import site; print(site.getsitepackages()[0])')
 mkdir -p /tmp/others "$local" "$plain/loud-1.dist-info"
 for name in reclaim pytest checks libvirt; do

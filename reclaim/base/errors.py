@@ -13,6 +13,10 @@ class Mistakes(ReclaimError):
         self.lines = lines
 
 
+class Unreachable(ReclaimError):
+    """A hypervisor cannot be reached. It has a row of its own in a run over several."""
+
+
 class ProbeError(ReclaimError):
     """Something could not be read. Never a pass, never a finding, never the start of a fixer."""
 

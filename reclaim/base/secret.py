@@ -17,10 +17,10 @@ MARK = "(redacted)"
 #: characters of one value that are looked at: a bound keeps the time linear in the text
 _MOST = 4000
 
-#: parameters of libvirt's addresses that hold no secret (libvirt.org/uri.html)
+#: parameters of libvirt's addresses, and of the words of --hosts, that hold no secret (libvirt.org/uri.html)
 _PARAMETERS = """
-keyfile known_hosts known_hosts_verify mode name no_sanity no_tty no_verify pkipath proxy socket sshauth tls_priority
-transport
+keyfile known_hosts known_hosts_verify mode name no_sanity no_tty no_verify pkipath proxy socket ssh_config
+ssh_identity_file sshauth sudo timeout tls_priority transport
 """
 _HARMLESS_PARAMETERS = frozenset(_PARAMETERS.split())
 #: these run a program, which the user has to see; its arguments may hold a secret
@@ -187,7 +187,9 @@ _RULES = (
     ),
     _rule(
         "@",
-        r"""((?<![\w.%+/-]) [\w.%+-]{1,64} :) (?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""",
+        # behind an @ it is a host, and the next of a list may follow its port
+        r"""((?<![\w.%+/-]) (?! (?<=@) [\w.-]{1,64} : \d{1,5} ,) [\w.%+-]{1,64} :)"""
+        r"""(?!//) [^\s@"'<>]{1,256} @ (?=[\w\[])""",
         rf"\1{MARK}@",
     ),
     _rule(

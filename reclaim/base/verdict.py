@@ -108,6 +108,12 @@ class Result:
     waiver: WaiverRecord | None = None
     #: the beginning of the maintenance window that it waits for
     next_window: datetime | None = None
+    #: changes of it were applied in this run and taken back in it
+    rolled_back: bool = False
+    #: its guest was up before a power cycle, of this run or of one that died, and is off
+    left_off: bool = False
+    #: a change of it was begun and not made, or reclaim could change nothing more
+    failed: bool = False
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _WORDS and isinstance(value, str):
@@ -133,6 +139,9 @@ class Result:
             "evidence": self.evidence or None,
             "changes": [change.to_json() for change in self.changes],
             "seconds": round(self.seconds, 3),
+            "rolled_back": self.rolled_back,
+            "left_off": self.left_off,
+            "failed": self.failed,
         }
         if self.waiver is not None:
             row["waiver"] = self.waiver.to_json()

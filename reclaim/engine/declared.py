@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reclaim.base.text import printable, some
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.handles.hypervisor import Hypervisor, Unreached
 from reclaim.inventory import GuestNotes, InventoryFile, Waiver
 from reclaim.inventory.keys import Scoped
 from reclaim.inventory.mistakes import named
@@ -43,11 +43,19 @@ class Ending:
 
 
 def absent(file: InventoryFile, hypervisors: Sequence[Hypervisor]) -> list[Absent]:
-    """Return the names that meet no guest of *hypervisors*, but for tables that are for other hypervisors alone."""
+    """Return the names that meet no guest of *hypervisors*, but for tables that are for other hypervisors alone.
+
+    If one of them could not be reached, a name that is for all may be one of its guests.
+    """
     missing = []
+    some_unreached = any(isinstance(each, Unreached) for each in hypervisors)
     for place, name, table in _named_guests(file):
+        if some_unreached and table.on is None:
+            continue
         concerned = [
-            hypervisor for hypervisor in hypervisors if table.is_on(hypervisor.name)
+            hypervisor
+            for hypervisor in hypervisors
+            if table.is_on(hypervisor.hostname or "")
         ]
         if concerned and not _meets(name, concerned):
             missing.append(Absent(place, name))
@@ -81,7 +89,7 @@ def endings(file: InventoryFile, hypervisors: Iterable[Hypervisor]) -> list[Endi
     ending: dict[Place, Ending] = {}
     for place, notes, slug, waiver in _waivers(file):
         for hypervisor in hypervisors:
-            is_here = notes.is_on(hypervisor.name)
+            is_here = notes.is_on(hypervisor.hostname or "")
             if (
                 waiver.until is None
                 or not is_here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ import reclaim
 from reclaim.base.secret import redacted, redacted_arguments
 from reclaim.base.text import printable
 from reclaim.engine.part import Options, Part
-from reclaim.handles.hypervisor import Hypervisor
+from reclaim.record.outcome import outcome_of
 from reclaim.record.results import SCHEMA, rfc3339
 from reclaim.space.measured import reclaimed
 
@@ -23,11 +24,19 @@ def document(
     part: Part,
     *,
     cut_short: bool = False,
+    stopped: bool = False,
     chosen: bool = False,
+    inventory_hypervisors: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The record of one hypervisor's part of a run, as results.json has it (schema 1)."""
+    """The record of one hypervisor's part of a run, as results.json has it (schema 2).
+
+    *cut_short*: not everything was judged; *stopped*: since a signal or a fault ended the run.
+    """
     arguments = redacted_arguments(options.arguments)
     disks = part.storage.values()
+    rows = list(part.engine.results.values())
+    folder = None if part.homeless else printable(str(part.folder.absolute()))
+    outcome = outcome_of(rows, folder, cut_short=cut_short, stopped=stopped)
     return {
         "schema": SCHEMA,
         "run": {
@@ -42,19 +51,25 @@ def document(
             else None,
             "cut_short": cut_short,
             "chosen": chosen,
+            "inventory_hypervisors": list(inventory_hypervisors) or None,
         },
-        "hypervisor": _of_hypervisor(part.hypervisor),
-        "results": [result.to_json() for result in part.engine.results.values()],
+        "outcome": outcome.model_dump(mode="json"),
+        "hypervisor": _of_hypervisor(part),
+        "results": [result.to_json() for result in rows],
         "storage": [asdict(disk) for disk in disks],
         "filesystems": [asdict(space) for space in part.filesystems.values()],
         "reclaimed_bytes": reclaimed(disks) + part.engine.freed,
     }
 
 
-def _of_hypervisor(hypervisor: Hypervisor) -> dict[str, Any]:
+def _of_hypervisor(part: Part) -> dict[str, Any]:
+    hypervisor = part.hypervisor
     return {
         "name": hypervisor.name,
         "uri": redacted(hypervisor.uri),
         "libvirt": hypervisor.libvirt_version,
         "qemu": hypervisor.qemu_version,
+        "reached": not part.unreached,
+        "host": redacted(hypervisor.host) if hypervisor.host is not None else None,
+        "hostname": hypervisor.hostname,
     }

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import libvirt
@@ -45,6 +46,7 @@ from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inventory import Waiver
 from reclaim.inventory.windows import Closed
+from reclaim.processes import worker
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
@@ -208,6 +210,10 @@ class Engine:
     force: bool = False
     boot_stopped: bool = False
     results: dict[_Key, Result] = field(default_factory=dict)
+    #: judgements that were made before their turn, each with the seconds that it took
+    _ahead: dict[_Key, tuple[Callable[[], Judgement], float]] = field(
+        default_factory=dict
+    )
     #: bytes that came back from copies; `reclaim.space.measured` counts those of guests' disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
@@ -216,8 +222,8 @@ class Engine:
     _mended_by_plan: set[_Key] = field(default_factory=set)
     #: the notes of the changes of the fix under way
     _notes: list[str] = field(default_factory=list)
-    #: the changes of this run by their number in the journal
-    _records: dict[int, ChangeRecord] = field(default_factory=dict)
+    #: the changes of this run by their number in the journal, each with its row
+    _records: dict[int, tuple[Result, ChangeRecord]] = field(default_factory=dict)
     _asked: list[_Asked] = field(default_factory=list)
     #: seconds that are waited for a libvirt that hung up
     _patience: float = 60
@@ -321,15 +327,35 @@ class Engine:
         if self._asked:
             self.look_after()
         # if this is interrupted there is no row
-        judgement = judge(requirement, subject)
+        judgement, seconds = self._judged(requirement, subject)
         result = self.result(requirement, subject)
+        result.seconds += seconds
         result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():
             result.take(judge(requirement, subject))
         if result.verdict is Verdict.NONCOMPLIANT and self.mode != "audit":
             self._remedy(requirement, subject, result)
+        if requirement.slug == _LIVE and subject.guest is not None:
+            result.left_off |= subject.guest.left_off is not None
         result.seconds += time.monotonic() - started
         return result
+
+    def judge_ahead(self, requirement: Requirement, subject: Subject) -> None:
+        """Judge a row before its turn, which takes the judgement, or the error. Nothing may change meanwhile."""
+        started = time.monotonic()
+        answer = worker.answered(partial(judge, requirement, subject))
+        seconds = time.monotonic() - started
+        self._ahead[(requirement.slug, *subject.key)] = answer, seconds
+
+    def _judged(
+        self, requirement: Requirement, subject: Subject
+    ) -> tuple[Judgement, float]:
+        """Judge a row. Return the judgement, and the seconds if it was made before."""
+        before = self._ahead.pop((requirement.slug, *subject.key), None)
+        if before is None:
+            return judge(requirement, subject), 0
+        answer, seconds = before
+        return answer(), seconds
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
         """Return the row of *requirement* for *subject*, a new one if there is none."""
@@ -422,6 +448,7 @@ class Engine:
     ) -> _End:
         if self.stopped:
             result.reason += f"; not fixed: {self._why_stopped()}"
+            result.failed = True
             return _End.NOT_APPLIED
         if self._is_in_plan(requirement, subject):
             result.reason += "; an earlier change of this plan mends it too"
@@ -643,7 +670,7 @@ class Engine:
         except libvirt.libvirtError as exc:
             return f"libvirt: {printable(libvirt_words(exc))}"
         self._write_down(self.journal.undone, step.seq, note)
-        step.record.undone = True
+        step.record.undone = step.mending.result.rolled_back = True
         _forget_changed(step)
         return None
 
@@ -657,7 +684,7 @@ class Engine:
         if isinstance(change, DefinitionChange) and guest is not None:
             guest.history.append(change.before)
         record = ChangeRecord(change.kind, change.target, change.diff)
-        self._records[seq] = record
+        self._records[seq] = result, record
         result.changes.append(record)
         return _Step(mending, change, seq, record, remark)
 
@@ -678,6 +705,7 @@ class Engine:
         return _End.APPLIED
 
     def _note_interrupted(self, step: _Step, exc: BaseException) -> None:
+        step.mending.result.failed = True
         guest = step.mending.subject.guest
         if guest is not None and isinstance(step.change, PowerCycle):
             self._interrupted(guest, step.change, step.seq, step.mending.result)
@@ -719,6 +747,7 @@ class Engine:
             result.reason += f"; waits for its next power cycle: {reason}"
             self._look_later(step)
         else:
+            result.failed = True
             # before a change raises ChangeFailed it takes its first half back; no other error promises that
             is_undone = isinstance(exc, ChangeFailed)
             write = self.journal.failed if is_undone else self.journal.unknown
@@ -765,12 +794,14 @@ class Engine:
             result.reason += f"; {fixed}: {self._why_stopped()}"
         except ChangeFailed as exc:
             result.reason += f"; not fixed: {printable(str(exc))}"
+        result.failed = True
         return None
 
     def _end_unwritten(
         self, changes: list[Change], made: Change, result: Result
     ) -> _End:
         """Report that *made* was applied and cannot be written down: it may have been the last of *changes*."""
+        result.failed = True
         if made is changes[-1]:
             self._notes.append(
                 f"applied, but not recorded in the journal: {self._why_stopped()}"
@@ -788,17 +819,20 @@ class Engine:
         exc: Exception,
     ) -> None:
         """Write down that a guest did not come back, and judge again the rows that were judged before."""
+        result = self.result(requirement, subject)
+        result.failed = True
         guest = subject.guest
         if guest is None or not isinstance(exc, ChangeFailed):
             self._write_down(self.journal.unknown, seq, str(exc))
             return
         guest.forget()
+        result.left_off = not guest.is_running
         # of a guest that is off the end is not known: the next run tries again
         write = self.journal.failed if guest.is_running else self.journal.unknown
         self._write_down(write, seq, str(exc))
         if isinstance(exc, PowerCycleFailed) and isinstance(change, PowerCycle):
             if power.is_rolled_back(guest, change):
-                self._rolled_back(guest)
+                self._rolled_back(guest, result)
             self._look_again(requirement, subject, undone=True)
 
     def _interrupted(
@@ -812,20 +846,26 @@ class Engine:
         if not is_up or guest.is_leaving:
             state = "interrupted before it came back; the next --fix finishes its power cycle"
             self._write_down(self.journal.unknown, seq, state)
+            result.left_off = not guest.is_running
         elif power.is_rolled_back(guest, cycle):
             state = "interrupted; it was started again on the definition that booted"
-            self._rolled_back(guest)
+            self._rolled_back(guest, result)
             self._write_down(self.journal.failed, seq, state)
         else:
             state = "interrupted; it was not shut down"
             self._write_down(self.journal.failed, seq, state)
         result.reason += f"; {state}"
 
-    def _rolled_back(self, guest: Guest) -> None:
-        """Note as undone the definitions of this run that the roll-back replaced by the one that booted."""
+    def _rolled_back(self, guest: Guest, cycled: Result) -> None:
+        """Note as undone the definitions of this run that the roll-back replaced by the one that booted.
+
+        *cycled* is the row of the power cycle.
+        """
+        cycled.rolled_back = True
         for seq in self.journal.defined_since_start(guest.uuid):
             self._write_down(self.journal.undone, seq, "rolled back")
-            self._records[seq].undone = True
+            result, record = self._records[seq]
+            result.rolled_back = record.undone = True
 
     def _look_again(
         self, cycled: Requirement, subject: Subject, *, undone: bool = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reclaim.engine.engine import Engine, Mode, Subject
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor
+from reclaim.inventory import BackupNotes
 from reclaim.record import record
 from reclaim.space import fullness, measured
 
@@ -30,6 +32,8 @@ class Options:
     reports: Path = Path("reports")
     keep: int | None = None
     metrics: Path | None = None
+    #: the file of --run-json
+    run_json: Path | None = None
     #: the words of the command of --notify
     notify: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -45,6 +49,8 @@ class Part:
     guests: list[Guest]
     engine: Engine
     folder: Path
+    #: why the hypervisor could not be reached; "" if it was
+    unreached: str = ""
     #: the subjects of the requirements on backups
     copies: list[Subject] = field(default_factory=list)
     jobs: list[Subject] = field(default_factory=list)
@@ -59,3 +65,8 @@ class Part:
     is_written: bool = False
     #: why `latest` does not lead to it
     unlinked: str = ""
+
+    def has_copies_here(self, folders: Sequence[BackupNotes]) -> bool:
+        """True if copies of its guests' disks may lie on this machine: in *folders*, or as the inventory declares."""
+        declared = [*self.hypervisor.inventory.backup, *folders]
+        return self.hypervisor.is_local and bool(declared)

@@ -10,32 +10,54 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import libvirt
 
 from reclaim.backups import backup, job
-from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
+from reclaim.base.errors import (
+    JournalLost,
+    ProbeError,
+    ReclaimError,
+    Unreachable,
+    Untrusted,
+)
 from reclaim.base.home import SAFE
-from reclaim.base.text import counted
+from reclaim.base.text import counted, some
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import declared, document, journal
+from reclaim.engine import declared, document, journal, reach, several
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
 from reclaim.files import trust
 from reclaim.files.beneath import Folder
 from reclaim.handles.guest import Guest
-from reclaim.handles.hypervisor import Hypervisor, connect, default_uri
+from reclaim.handles.hypervisor import (
+    Hypervisor,
+    Unreached,
+    connect,
+    default_uri,
+    unreached,
+)
 from reclaim.handles.lock import LockHeld, lock, others_at_work
+from reclaim.handles.master import is_asking
+from reclaim.handles.node import Node
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
 from reclaim.record import record, results
-from reclaim.requirement import catalogue
+from reclaim.requirement import Requirement, catalogue
 from reclaim.space import measured
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
+#: hypervisors that are connected to, and asked, at a time
+_HOSTS_AT_ONCE = 10
+#: guests whose definitions are read at once and kept until they are judged: 30 KiB each
+_READ_AHEAD = 2000
+#: seconds between two lines about hypervisors that do not answer
+_WAITS_SECONDS = 10.0
 #: with these errors the folder of reports is well chosen, but full or failing
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: journals that are not obeyed and are listed one by one
@@ -67,8 +89,12 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     #: it was stopped before everything was judged
     cut_short: bool = False
+    #: a signal or a fault ended it
+    stopped: bool = False
     #: the command line chose some guests or requirements
     chosen: bool = False
+    #: the hypervisors that the inventory names
+    inventory_hypervisors: list[str] = field(default_factory=list)
     recorded: bool = False
     #: collecting came to its end: the run was not stopped before
     is_collected: bool = False
@@ -78,6 +104,8 @@ class Run:
     waits: Callable[[str], None] = lambda _text: None
     _locks: ExitStack = field(default_factory=ExitStack)
     _made: list[Path] = field(default_factory=list)
+    #: every hypervisor that is connected, also while others are not yet
+    _connected: list[Hypervisor] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -104,24 +132,58 @@ class Run:
         file = None
         if options.inventory:
             file = read_file(options.inventory, catalogue())
+            self.inventory_hypervisors = file.inventory.hypervisors
         inventory = file.inventory if file is not None else Inventory()
-        for host in options.hosts or (None,):
-            self.parts.append(self._open_part(host, inventory))
+        for hypervisor in self._hypervisors(inventory):
+            self.parts.append(self._part(hypervisor))
+        self._read_definitions()
         if not options.definitions_only:
             self._find_backups(folders)
         if file is not None:
             hypervisors = [part.hypervisor for part in self.parts]
             self.remarks += declared.remarks(file, hypervisors)
 
-    def _open_part(self, host: str | None, inventory: Inventory) -> Part:
+    def _hypervisors(self, inventory: Inventory) -> list[Hypervisor]:
+        """Connect to all hypervisors at once. One of several that cannot be reached is there as `Unreached`."""
+        hosts: tuple[str | None, ...] = self.options.hosts or (None,)
+        began = printed = time.monotonic()
+
+        def waits(left: list[str | None]) -> None:
+            nonlocal printed
+            now = time.monotonic()
+            if is_asking():
+                printed = now  # a person answers ssh on this terminal
+            elif left and now - printed >= _WAITS_SECONDS:
+                printed = now
+                self.waits(f"{_place(self.options, left)}: {now - began:.0f} s")
+
+        # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
+        work = partial(self._connect, inventory)
+        every = worker.together(work, hosts, _HOSTS_AT_ONCE, waits)
+        hypervisors, others = several.each_once(every)
+        several.name_apart(hypervisors)
+        self.remarks += others
+        return hypervisors
+
+    def _connect(self, inventory: Inventory, host: str | None) -> Hypervisor:
         options = self.options
         readonly = options.definitions_only and options.mode != "fix"
-        # a machine that does not answer is waited for by ssh(1) or libvirt, which hear no signal
-        hypervisor = worker.heard(
-            partial(connect, options.uri, host, inventory, readonly=readonly),
-            lambda seconds: self.waits(f"{_place(options, host)}: {seconds:.0f} s"),
-        )
-        guests = hypervisor.select(list(options.guests))
+        try:
+            hypervisor = connect(options.uri, host, inventory, readonly=readonly)
+        except Unreachable as exc:
+            if host is None or len(options.hosts) == 1:
+                raise
+            return unreached(options.uri, host, inventory, exc)
+        self._connected.append(hypervisor)
+        return hypervisor
+
+    def _part(self, hypervisor: Hypervisor) -> Part:
+        options = self.options
+        guests, why = [], ""
+        if isinstance(hypervisor, Unreached):
+            why = hypervisor.why
+        else:
+            guests = hypervisor.select(list(options.guests))
         folder = options.reports / hypervisor.folder / self.id
         known = str(options.inventory.absolute()) if options.inventory else None
         book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)
@@ -133,25 +195,35 @@ class Run:
             options.force,
             options.boot_stopped,
         )
-        return Part(hypervisor, guests, engine, folder)
+        return Part(hypervisor, guests, engine, folder, why)
+
+    def _read_definitions(self) -> None:
+        """Read the definitions of guests on other machines side by side: an answer takes a way there and back."""
+        guests = [
+            guest
+            for part in self.parts
+            for guest in part.guests
+            if not part.hypervisor.is_local
+        ]
+        if len(guests) > _READ_AHEAD:
+            return  # they are read one by one, and not kept
+        reading = worker.each(
+            Guest.read, guests, _AT_ONCE, _PROGRESS_SECONDS, attrgetter("hypervisor")
+        )
+        with closing(reading):
+            for left in reading:
+                del left
 
     def _find_backups(self, folders: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
+        parts = [part for part in self.parts if not part.unreached]
+        work = partial(_find_copies, folders)
+        every = worker.together(work, parts, _HOSTS_AT_ONCE)
         strangers: dict[str, list[Subject]] = {}
-        local = 0
-        for part in self.parts:
-            backups = [*part.hypervisor.inventory.backup, *folders]
-            if not backups:
-                continue
-            local += part.hypervisor.is_local
-            copies = backup.find(part.hypervisor, backups, part.guests)
-            part.copies = [_of(copy) for copy in copies.backups]
-            part.jobs = [
-                Subject(part.hypervisor, job=declared_job)
-                for declared_job in job.declared(part.hypervisor, backups)
-            ]
-            for copy in copies.strangers:
-                strangers.setdefault(str(copy.path), []).append(_of(copy))
+        for copy in chain.from_iterable(every):
+            strangers.setdefault(str(copy.path), []).append(_of(copy))
+        # guests of one that is not reached may have them
+        local = sum(part.has_copies_here(folders) for part in self.parts)
         if self.options.guests:
             return
         for subjects in strangers.values():
@@ -163,6 +235,8 @@ class Run:
         if self.changes_something:
             _expect_obeyed(self.options.reports)
             for part in self.parts:
+                if part.unreached:
+                    continue
                 self._locks.enter_context(lock(part.hypervisor))
                 for path in others_at_work(part.hypervisor):
                     self.remarks.append(
@@ -173,11 +247,21 @@ class Run:
             if not part.homeless:
                 self._made.append(part.folder)
             self._read_journals(part)
+            if part.unreached:
+                reach.row(part)  # also if the run is stopped before its turn
         self.recorded = True
 
     def _read_journals(self, part: Part) -> None:
         """Find earlier runs that died, and the definitions that earlier runs replaced."""
-        journals, troubles = journal.journals_below(part.folder.parent)
+        if part.unreached:
+            return
+        journals: list[JournalRecord] = []
+        troubles: list[str] = []
+        for folder in several.folders(part.hypervisor):
+            records, lines = journal.journals_below(self.options.reports / folder)
+            journals += records
+            troubles += lines
+        journals.sort(key=lambda past: past.path.parent.name)
         self.remarks += _shortly(troubles)
         guests = {guest.uuid: guest for guest in part.guests}
         for past in journals:
@@ -231,6 +315,12 @@ class Run:
         # a user whose journals are not obeyed could use a lock only to hide that a run died
         return bool(others_at_work(hypervisor, trust.trusted_users()))
 
+    def hang_up(self) -> None:
+        """Close every connection."""
+        while self._connected:
+            with suppress(libvirt.libvirtError):  # libvirt may have hung up
+                self._connected.pop().close()
+
     def forget_record(self) -> None:
         """Leave no folder behind: there is nothing to judge after all."""
         self.abandon()
@@ -245,10 +335,16 @@ class Run:
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once. Failures are kept, and the checks report them."""
-        waiting = [guest for guest in guests if _is_open(guest)]
+        waiting = self._open(guests)
         started = time.monotonic()
         with closing(
-            worker.each(Guest.look_inside, waiting, _AT_ONCE, _PROGRESS_SECONDS)
+            worker.each(
+                Guest.look_inside,
+                waiting,
+                _AT_ONCE,
+                _PROGRESS_SECONDS,
+                of=attrgetter("hypervisor"),
+            )
         ) as looking:
             for left in looking:
                 names = ", ".join(guest.name for guest in left[:_AT_ONCE])
@@ -261,6 +357,44 @@ class Run:
                     f"looked into {len(waiting) - len(left)} of {counted(len(waiting), 'guest')}{waits}"
                 )
 
+    def _open(self, guests: Iterable[Guest]) -> list[Guest]:
+        """Return those of *guests* that can be looked into. The hypervisors are asked side by side."""
+        groups: dict[Node, list[Guest]] = {}
+        for guest in guests:
+            groups.setdefault(guest.hypervisor, []).append(guest)
+        asked = worker.together(
+            lambda group: list(filter(_is_open, group)),
+            list(groups.values()),
+            _HOSTS_AT_ONCE,
+        )
+        return list(chain.from_iterable(asked))
+
+    def judge_ahead(
+        self,
+        rows: Iterable[tuple[Requirement, Subject]],
+        progress: Callable[[str], None],
+    ) -> None:
+        """Judge *rows* of several hypervisors side by side: each waits for its own. Nothing is changed meanwhile."""
+        groups: dict[Node, list[tuple[Requirement, Subject]]] = {}
+        for requirement, subject in rows:
+            groups.setdefault(subject.hypervisor, []).append((requirement, subject))
+        parts = [part for part in self.parts if part.hypervisor in groups]
+
+        def judge(part: Part) -> None:
+            for requirement, subject in groups[part.hypervisor]:
+                worker.expect_wanted()
+                part.engine.judge_ahead(requirement, subject)
+
+        def waits(left: list[Part]) -> None:
+            names = some([part.hypervisor.name for part in left], _TOLD)
+            done = len(parts) - len(left)
+            behind = f"; waiting for {names}" if left else ""
+            progress(
+                f"judged the guests of {done} of {counted(len(parts), 'hypervisor')}{behind}"
+            )
+
+        worker.together(judge, parts, _HOSTS_AT_ONCE, waits)
+
     def leave(self, guest: Guest) -> None:
         """Shut *guest* down again, now that it is judged, if the run started it to look into it."""
         for part in self.parts:
@@ -271,11 +405,15 @@ class Run:
     def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
         """Count the bytes on the host, before anything is changed or *after*."""
         wanted = set(guests)
-        for part in self.parts:
+
+        def count(part: Part) -> None:
             chosen = [guest for guest in part.guests if guest in wanted]
             measured.measure(
                 part.hypervisor, chosen, part.storage, part.filesystems, after=after
             )
+
+        parts = [part for part in self.parts if not part.unreached]
+        worker.together(count, parts, _HOSTS_AT_ONCE)
 
     def close(self) -> list[str]:
         """Write the record of every hypervisor and release the locks. Return a line for each failure."""
@@ -302,7 +440,9 @@ class Run:
                 ended,
                 part,
                 cut_short=self.cut_short,
+                stopped=self.stopped,
                 chosen=self.chosen,
+                inventory_hypervisors=self.inventory_hypervisors,
             )
         )
         part.found, part.text = record.parsed(text, part.folder / results.NAME), text
@@ -321,9 +461,24 @@ class Run:
             part.unlinked = exc.strerror or str(exc)
 
 
-def _place(options: Options, host: str | None) -> str:
-    """Return the words for the hypervisor that is waited for."""
-    return f"waiting for libvirt at {options.uri or host or default_uri()}"
+def _place(options: Options, hosts: Iterable[str | None]) -> str:
+    """Return the words for the hypervisors that are waited for."""
+    places = [options.uri or host or default_uri() for host in hosts]
+    return f"waiting for libvirt at {some(list(dict.fromkeys(places)), _TOLD)}"
+
+
+def _find_copies(folders: list[BackupNotes], part: Part) -> list[backup.Backup]:
+    """Find the copies and jobs of *part*. Return the copies that fit none of its disks."""
+    backups = [*part.hypervisor.inventory.backup, *folders]
+    if not backups:
+        return []
+    copies = backup.find(part.hypervisor, backups, part.guests)
+    part.copies = [_of(copy) for copy in copies.backups]
+    part.jobs = [
+        Subject(part.hypervisor, job=declared_job)
+        for declared_job in job.declared(part.hypervisor, backups)
+    ]
+    return copies.strangers
 
 
 def _is_open(guest: Guest) -> bool:

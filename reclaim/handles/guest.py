@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -120,6 +120,11 @@ class Guest:
                 libvirt.VIR_DOMAIN_XML_SECURE
             )  # without it a password is lost when this is defined again
         return Definition(self.domain.XMLDesc(flags))
+
+    def read(self) -> None:
+        """Ask for its definition and state, as collecting does. An error comes up again when its turn comes."""
+        with suppress(libvirt.libvirtError, ProbeError):
+            _ = self.persistent, self.is_running
 
     @property
     def definition(self) -> Definition:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import libvirt
@@ -19,12 +22,20 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError, ReclaimError
+from reclaim.base.cached import kept
+from reclaim.base.errors import ProbeError, ReclaimError, Unreachable
 from reclaim.base.text import libvirt_words, printable
+from reclaim.handles.clock import this_machines
 from reclaim.handles.guest import Guest
-from reclaim.handles.node import Node
+from reclaim.handles.master import (
+    Master,
+    Target,
+    options_of_uri,
+    target_of_shell,
+)
+from reclaim.handles.node import CONNECT_SECONDS, Node
 from reclaim.inventory import Inventory
-from reclaim.processes import binding, child
+from reclaim.processes import binding, child, worker
 
 #: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -50,21 +61,26 @@ class Hypervisor(Node):
     """One hypervisor with its guests."""
 
     guests: list[Guest] = field(default_factory=list)
+    #: the word of --hosts that it was reached by
+    host: str | None = None
 
     def close(self) -> None:
-        """Hang up: the guests' connections by ssh, then libvirt's."""
+        """Hang up: the guests' connections by ssh, then libvirt's, then the one that these went by."""
         for guest in self.guests:
             guest.hang_up()
-        if "sockets" in self.__dict__:
-            shutil.rmtree(self.sockets, ignore_errors=True)
-        self.connection.close()
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+        try:
+            self.connection.close()
+        finally:
+            _close_master(self.shell)
 
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
         for guest in self.guests:
             guest.domain = domains.get(guest.uuid, guest.domain)
             guest.forget()
 
-    @cached_property
+    @kept
     def guest_names(self) -> frozenset[str]:
         return frozenset(guest.name for guest in self.guests)
 
@@ -106,6 +122,59 @@ class Hypervisor(Node):
         return {guest.uuid: guest.domain for guest in self.guests}
 
 
+class _NoConnection(libvirt.virConnect):  # type: ignore[misc]
+    """The connection that there is not: each call of libvirt raises libvirtError."""
+
+    def __init__(self) -> None:
+        self._o = None
+
+
+@dataclass(eq=False, repr=False)
+class Unreached(Hypervisor):
+    """A hypervisor that could not be reached. It has no guests, and nothing is asked of it."""
+
+    #: the reason, in one line
+    why: str = ""
+
+    @kept
+    def hostname(self) -> str | None:
+        return None  # only libvirt knows it
+
+    @kept
+    def name(self) -> str:
+        return place_of(self.host or self.uri, port=False)
+
+    @property
+    def identity(self) -> str:
+        return self.uri
+
+    @property
+    def is_test_driver(self) -> bool:
+        return self.uri.startswith("test:")
+
+    @property
+    def is_local(self) -> bool:
+        return not _is_remote(self.uri)
+
+    @property
+    def is_cut_off(self) -> bool:
+        return False
+
+    @property
+    def libvirt_version(self) -> str:
+        return ""
+
+    @property
+    def qemu_version(self) -> None:
+        return None
+
+    def now(self) -> datetime:
+        return this_machines()
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
 class _LocalShell(LocalBackend):  # type: ignore[misc]
     """testinfra's local backend. The programs that it started end when this process is stopped."""
 
@@ -122,19 +191,46 @@ class _LocalShell(LocalBackend):  # type: ignore[misc]
 class _RemoteShell(SshBackend):  # type: ignore[misc]
     """testinfra's ssh backend; an error of ssh itself becomes a ProbeError.
 
-    It stays in this session, for ssh may ask for a passphrase on the terminal.
+    Its commands go by the master, if there is one. Else each stays in this session, for ssh may ask for a passphrase
+    on the terminal.
     """
 
+    def __init__(self, hostspec: str, **options: Any) -> None:
+        super().__init__(hostspec, **options)
+        # ssh asks for a password on the terminal, or sshpass answers: then there is a connection for each command
+        self.master = None if self.host.password else Master(target_of_shell(self))
+
+    @property
+    def encoding(self) -> str:
+        return "utf-8"  # testinfra would start a python3 there to find out
+
     def run_local(self, command: str, *args: str) -> CommandResult:
+        command = f"exec {command}"
+        if self.master is not None and self.master.is_up:
+            line = self.encode(self.quote(command, *args))
+            try:
+                status, stdout, stderr = child.run(line)
+            except OSError as exc:
+                raise ProbeError(f"ssh cannot be started: {exc.strerror}") from exc
+            return self.result(status, line, stdout, stderr)
         known = child.of_ours()
         try:
-            return super().run_local(f"exec {command}", *args)
+            return super().run_local(command, *args)
         except BaseException:
             child.end_new(known)
             raise
 
+    def hang_up(self) -> None:
+        """Close the connection, if there is one."""
+        if self.master is not None:
+            self.master.close()
+
     def run_ssh(self, command: str) -> CommandResult:
         """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
+        if self.master is not None:
+            self.master.try_open()
+            if self.master.is_up:
+                self.ssh_extra_args = shlex.join(self.master.options)
         try:
             return super().run_ssh(command)
         except RuntimeError as exc:
@@ -147,7 +243,9 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
 
 def _shell(host: str) -> Host:
     """Return a shell at *host*, which is written as testinfra writes it; a bare name is reached by ssh."""
-    if "://" not in host and host not in _THIS_MACHINE:
+    if host in _THIS_MACHINE:
+        host = "local://"
+    elif "://" not in host:
         host = f"ssh://{host}"
     name, options = parse_hostspec(host)
     kind = {
@@ -167,31 +265,133 @@ def connect(
 ) -> Hypervisor:
     """Open the hypervisor at *uri*, with a shell on *host* (testinfra's words); each follows from the other.
 
-    Raises ReclaimError if it cannot be reached.
+    Raises ReclaimError if the two are wrong, and Unreachable if nobody answers there within CONNECT_SECONDS. The time
+    in which ssh asks a person does not count, and a hypervisor on this machine has all the time it takes.
     """
+    uri = _uri(uri, host)
+    shell = None
+    if host is not None or _is_remote(uri):
+        shell = _shell_at(host or host_of(uri))
+    binding.prepare()
+    master = _master_of(shell, uri)
+    try:
+        hypervisor = _connected(uri, shell, master, inventory, readonly=readonly)
+    except BaseException:
+        _close_master(shell)
+        raise
+    hypervisor.host = host
+    hypervisor.inventory = inventory.on_hypervisor(hypervisor.hostname or "")
+    return hypervisor
+
+
+def unreached(
+    uri: str | None, host: str, inventory: Inventory, why: Unreachable
+) -> Unreached:
+    """Return the hypervisor that `connect` did not reach with these."""
+    uri = _uri(uri, host)
+    found = Unreached(uri, _NoConnection(), _shell_at(host), inventory)
+    found.host, found.why = host, str(why)
+    return found
+
+
+def _uri(uri: str | None, host: str | None) -> str:
+    """Return the URI that is to be opened. Raises ReclaimError if it, or *host*, names no machine."""
     if host is not None:
         _expect_machine(host)
     uri = uri or (uri_of(host) if host else default_uri())
     if _is_remote(uri) and not _named(uri):
         raise ReclaimError(f"{uri}: it names no host: give qemu+ssh://user@host/system")
-    binding.prepare()
+    return uri
+
+
+def _shell_at(host: str) -> Host:
+    """Return a shell at *host*, which nothing is asked of yet. Raises ReclaimError if testinfra knows no such way."""
     try:
-        connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
-    except libvirt.libvirtError as exc:
-        raise ReclaimError(
-            f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(uri, exc)}"
-        ) from exc
-    try:
-        # which follows libvirt.conf's uri_aliases
-        shell = _shell(
-            host or host_of(_answer(uri, "give its host name", connection.getURI))
-        )
+        return _shell(host)
     except (RuntimeError, ValueError, ImportError) as exc:
         raise ReclaimError(f"--hosts {host}: {exc}") from exc
+
+
+def _connected(
+    uri: str,
+    shell: Host | None,
+    master: Master | None,
+    inventory: Inventory,
+    *,
+    readonly: bool,
+) -> Hypervisor:
+    """Log in by ssh if libvirt goes by it, and connect to libvirt. Raises Unreachable."""
+    address, seconds = uri, CONNECT_SECONDS if _is_remote(uri) else None
+    if master is not None and seconds is not None:
+        master.open()
+        address = master.address(uri)
+        seconds -= int(master.spent)
+    work = partial(_opened, uri, address, shell, inventory, readonly=readonly)
+    try:
+        hypervisor = worker.within(seconds, work)
+    except TimeoutError as exc:
+        raise Unreachable(f"{uri}: {_why_silent(master, seconds)}") from exc
+    hypervisor.master = master
+    return hypervisor
+
+
+def _why_silent(master: Master | None, seconds: float | None) -> str:
+    if master is None:
+        return f"libvirt does not answer within {seconds} s"
+    return f"ssh lets us in, and libvirt does not answer within {seconds} s"
+
+
+def _master_of(shell: Host | None, uri: str) -> Master | None:
+    """Return the connection that libvirt's ssh shares with *shell*; None if libvirt goes another way."""
+    if shell is None or not _is_by_ssh(uri):
+        return None
+    master = getattr(shell.backend, "master", None)
+    if master is None or _place_of_uri(uri) != _place(master.target):
+        return None
+    master.target = replace(
+        master.target, options=(*master.target.options, *options_of_uri(uri))
+    )
+    return cast("Master", master)
+
+
+def _place_of_uri(uri: str) -> tuple[str | None, ...]:
+    return _place(target_of_shell(SshBackend(urlsplit(uri).netloc)))
+
+
+def _place(target: Target) -> tuple[str | None, ...]:
+    return target.host.lower(), target.user, target.port
+
+
+def _close_master(shell: Host | None) -> None:
+    if shell is not None and isinstance(shell.backend, _RemoteShell):
+        shell.backend.hang_up()
+
+
+def _opened(
+    uri: str,
+    address: str,
+    shell: Host | None,
+    inventory: Inventory,
+    *,
+    readonly: bool,
+) -> Hypervisor:
+    """Connect to libvirt at *uri*, by *address*, and ask for what a run wants to know of it. Raises Unreachable."""
+    opened = libvirt.openReadOnly if readonly else libvirt.open
+    try:
+        connection = opened(address)
+    except libvirt.libvirtError as exc:
+        wrong = exc.get_error_code() in _WRONG_URI
+        raise (ReclaimError if wrong else Unreachable)(
+            f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(uri, exc)}"
+        ) from exc
+    if shell is None:
+        # which follows libvirt.conf's uri_aliases
+        shell = _shell_at(
+            host_of(_answer(uri, "give its host name", connection.getURI))
+        )
     hypervisor = Hypervisor(uri, connection, shell, inventory, readonly)
     _answer(uri, "list the guests", partial(_list_guests, hypervisor))
     _answer(uri, "describe itself", hypervisor.introduce)
-    hypervisor.inventory = inventory.on_hypervisor(hypervisor.name)
     return hypervisor
 
 
@@ -222,6 +422,10 @@ def _is_remote(uri: str) -> bool:
     return uri.partition("://")[0].partition("+")[2] in _TRANSPORTS
 
 
+def _is_by_ssh(uri: str) -> bool:
+    return uri.partition("://")[0].partition("+")[2] == "ssh"
+
+
 def _named(url: str) -> str:
     """Return the host that *url* names; "" if it names none, or cannot be parsed."""
     try:
@@ -240,13 +444,25 @@ def _list_guests(hypervisor: Hypervisor) -> None:
 
 
 def _answer(uri: str, task: str, ask: Callable[[], T]) -> T:
-    """Return the result of *ask*. Raises ReclaimError if libvirt cannot do the *task*, as when its daemon ends."""
+    """Return the result of *ask*. Raises Unreachable if libvirt cannot do the *task*, as when its daemon ends."""
     try:
         return ask()
     except libvirt.libvirtError as exc:
-        raise ReclaimError(
+        raise Unreachable(
             f"{uri}: libvirt does not {task}: {libvirt_words(exc)}"
         ) from exc
+
+
+def place_of(host: str, *, port: bool = True) -> str:
+    """Return the name or address in a word of --hosts, as it is written there, with its port if it has one."""
+    scheme, separator, rest = host.partition("://")
+    place = re.split(r"[/?]", rest if separator else host, maxsplit=1)[0]
+    place = place.rpartition("@")[2] or scheme
+    if port:
+        return place
+    name, separator, number = place.rpartition(":")
+    is_port = separator and number.isdecimal() and not name.endswith(":")
+    return (name if is_port else place).strip("[]")
 
 
 def default_uri() -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -18,17 +17,18 @@ from urllib.parse import urlsplit
 import libvirt
 from testinfra.host import Host
 
-from reclaim.base.errors import ProbeError
+from reclaim.base.cached import kept
+from reclaim.base.errors import ProbeError, Unreachable
 from reclaim.base.text import last_words, libvirt_words
 from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
 from reclaim.handles.clock import Clock, clock_of
+from reclaim.handles.master import Master, folder_of_sockets
 from reclaim.inventory import Inventory
+from reclaim.processes import worker
 
-#: sun_path holds 108 bytes, and ssh(1) binds under the name with 17 more
-_LONGEST_FOLDER = 60
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
 _STAT = "LC_ALL=C stat --dereference"
@@ -47,6 +47,9 @@ _NOT_ASKED = (
 #: and of one that looked at it in vain: no such file, not executable; no QEMU (virQEMUCapsNewForBinaryInternal)
 _OF_EMULATOR = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR)
 
+#: seconds until a hypervisor on another machine has answered all that a run asks of each
+CONNECT_SECONDS = 18
+
 T = TypeVar("T")
 
 
@@ -59,12 +62,17 @@ class Node:
     shell: Host
     inventory: Inventory
     readonly: bool = False
+    #: the connection by ssh that all goes by; None if it is another's, or there is none
+    master: Master | None = None
     #: called with one short line for each long wait
     progress: Callable[[str], None] = lambda _text: None
     #: its time, in its own time zone; None until it is asked
     clock: Clock | None = None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
     _strain: float = 1
+    _sockets: Path | None = None
+    # guests are looked into side by side
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     #: emulator -> why libvirt cannot use it, for those that were asked about
     _unusable: dict[str, str | None] = field(default_factory=dict)
     #: the time.monotonic() until which that figure serves
@@ -79,19 +87,24 @@ class Node:
             self.clock = clock_of(self.shell)
         return self.clock()
 
-    @cached_property
-    def name(self) -> str:
-        """Return the machine's host name; the test driver is no machine."""
+    @kept
+    def hostname(self) -> str | None:
+        """Return libvirt's name of the machine; the test driver is no machine."""
         if self.is_test_driver:
             return "test-driver"
         return str(self.connection.getHostname())
 
+    @kept
+    def name(self) -> str:
+        """Return the name that all output has: the host name, unless a run gives it one by which it is known apart."""
+        return self.hostname or ""
+
     @property
     def folder(self) -> str:
         """Return `name` as a folder below reports/."""
-        return re.sub(r"[^A-Za-z0-9._-]", "_", self.name).lstrip(".") or "_"
+        return folder_of(self.name)
 
-    @cached_property
+    @kept
     def identity(self) -> str:
         """Return one text for each hypervisor: `qemu:///system` and `qemu+ssh://localhost/system` are one.
 
@@ -101,7 +114,7 @@ class Node:
         if self.is_test_driver or parts.path != "/system":
             return f"{os.getuid()} {self.uri}"
         host = self._capabilities.findtext("host/uuid") or ""
-        marks = [str(self.connection.getType()), host, self.name]
+        marks = [str(self.connection.getType()), host, self.hostname or ""]
         for parameter in parts.query.split("&"):
             if parameter.startswith("socket="):  # another daemon
                 marks.append(parameter)
@@ -112,9 +125,9 @@ class Node:
 
         Raises libvirtError.
         """
-        _ = self.name, self.libvirt_version, self.qemu_version, self.identity
+        _ = self.hostname, self.libvirt_version, self.qemu_version, self.identity
 
-    @cached_property
+    @kept
     def is_test_driver(self) -> bool:
         return str(self.connection.getType()).lower() == "test"
 
@@ -123,12 +136,15 @@ class Node:
         """True if its shell is on the machine that this runs on."""
         return bool(self.shell.backend.NAME == "local")
 
-    @cached_property
+    @property
     def sockets(self) -> Path:
-        """A private folder for the sockets of connections by ssh."""
-        return folder_of_sockets()
+        """A private folder for the sockets of connections by ssh into guests."""
+        with self._lock:
+            if self._sockets is None:
+                self._sockets = folder_of_sockets()
+            return self._sockets
 
-    @cached_property
+    @kept
     def refused_live(self) -> dict[str, str]:
         """Return the changes that libvirt does not make to a running guest, in its words.
 
@@ -136,16 +152,16 @@ class Node:
         """
         return refusals.known(self.connection.getLibVersion())
 
-    @cached_property
+    @kept
     def libvirt_version(self) -> str:
         return dotted(self.connection.getLibVersion())
 
-    @cached_property
+    @kept
     def qemu_version(self) -> str | None:
         """Return the default emulator's version; None on a driver that has none."""
         return None if self.is_test_driver else dotted(self.connection.getVersion())
 
-    @cached_property
+    @kept
     def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
         """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
         machines: dict[tuple[str, str], list[OfferedMachine]] = {}
@@ -174,20 +190,28 @@ class Node:
             try:
                 connection, domains = self._connected()
                 break
-            except libvirt.libvirtError as exc:
+            except (libvirt.libvirtError, Unreachable, TimeoutError) as exc:
                 if time.monotonic() > deadline:
-                    raise ProbeError(
-                        f"{self.uri}: libvirt closed the connection: {libvirt_words(exc)}"
-                    ) from exc
+                    why = f"libvirt closed the connection: {_words(exc)}"
+                    raise ProbeError(f"{self.uri}: {why}") from exc
                 time.sleep(1)
         self.connection = connection
         self._reconnected(domains)
 
     def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
-        """Return a new connection and its domains by UUID. Raises libvirtError."""
+        """Return a new connection and its domains by UUID. Raises libvirtError, Unreachable, TimeoutError."""
         opened = libvirt.openReadOnly if self.readonly else libvirt.open
-        connection = opened(self.uri)
-        domains = connection.listAllDomains(0)
+        address = self.uri
+        if self.master is not None:
+            self.master.open()
+            address = self.master.address(self.uri)
+
+        def connect() -> tuple[libvirt.virConnect, list[libvirt.virDomain]]:
+            connection = opened(address)
+            return connection, connection.listAllDomains(0)
+
+        seconds = CONNECT_SECONDS if self.master is not None else None
+        connection, domains = worker.within(seconds, connect)
         return connection, {domain.UUIDString(): domain for domain in domains}
 
     def _reconnected(self, domains: dict[str, libvirt.virDomain]) -> None:
@@ -199,7 +223,7 @@ class Node:
     def forget(self, *, inside: bool = True) -> None:
         """Do nothing: contents of files are not cached, and a copy is read anew when it has changed."""
 
-    @cached_property
+    @kept
     def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:
         """(architecture, emulator) -> the types that its QEMU means by `pc`, `q35` and the like."""
         aliases: dict[tuple[str, str], dict[str, str]] = {}
@@ -208,7 +232,7 @@ class Node:
                 aliases.setdefault(key, {})[machine.text or ""] = canonical
         return aliases
 
-    @cached_property
+    @kept
     def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
         return [
             ((arch.get("name", ""), arch.findtext("emulator") or ""), machine)
@@ -216,7 +240,7 @@ class Node:
             for machine in arch.iter("machine")
         ]
 
-    @cached_property
+    @kept
     def _capabilities(self) -> Element:
         return parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
 
@@ -408,6 +432,13 @@ def _local_stat(path: str) -> tuple[int, int]:
     return status.st_blocks * 512, status.st_size
 
 
+def _words(exc: Exception) -> str:
+    """Return the message of an error in connecting."""
+    if isinstance(exc, libvirt.libvirtError):
+        return libvirt_words(exc)
+    return str(exc) or f"no answer within {CONNECT_SECONDS} s"
+
+
 def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T | None:
     """Return the value of *known* for the emulator of *definition*, under its architecture or another.
 
@@ -424,14 +455,11 @@ def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T |
     return None
 
 
+def folder_of(name: str) -> str:
+    """Return *name*, of a hypervisor, as a folder below reports/."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
+
+
 def dotted(number: int) -> str:
     """Return libvirt's 9000000 as "9.0.0"."""
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def folder_of_sockets() -> Path:
-    """Make a folder of our own for the connections' sockets, with a name short enough for them."""
-    place = tempfile.gettempdir()
-    if len(place) > _LONGEST_FOLDER or not re.fullmatch(r"[\w./-]+", place, re.ASCII):
-        place = "/tmp"  # noqa: S108 (mkdtemp's folder is ours alone)
-    return Path(tempfile.mkdtemp(prefix="reclaim-", dir=place))

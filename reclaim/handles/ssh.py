@@ -667,6 +667,10 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
     ):
         if value:
             command += [option, value]
+    master = getattr(backend, "master", None)
+    if master is not None:
+        master.try_open()
+        command += master.options
     quoted = [shlex.quote(word).replace("%", "%%") for word in command]
     host = shlex.quote(backend.host.name).replace("%", "%%")
     return " ".join([*quoted, "-W", "'[%h]:%p'", "--", host])

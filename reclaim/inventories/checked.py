@@ -60,7 +60,7 @@ def _never_reached(
         for hypervisor in hypervisors:
             inventory = hypervisor.inventory
             guests = [guest for guest in hypervisor.guest_names if table.is_for(guest)]
-            if table.is_on(hypervisor.name) and guests:
+            if table.is_on(hypervisor.hostname or "") and guests:
                 met = True
                 reached |= any(inventory.ssh_of(guest) is table for guest in guests)
         if met and not reached:

@@ -204,6 +204,18 @@ class Inventory(Table):
     _known: dict[str, GuestNotes] = PrivateAttr(default_factory=dict)
     _globs: list[str] | None = PrivateAttr(None)
 
+    @property
+    def hypervisors(self) -> list[str]:
+        """The names of hypervisors that the tables are for, each once; globs name none."""
+        tables: list[Scoped] = [
+            *self.guest.values(),
+            *self.backup,
+            *self.ssh,
+            *self.window,
+        ]
+        named = dict.fromkeys(host for table in tables for host in table.on or ())
+        return [host for host in named if not names.is_pattern(host)]
+
     def on_hypervisor(self, name: str) -> Inventory:
         """Return the part of it that is for the hypervisor *name*."""
         part = self.model_copy(

@@ -181,6 +181,16 @@ def _children(process: str) -> list[int]:
     return []
 
 
+def end_of_thread(thread: int) -> None:
+    """End the processes that the thread with the native id *thread* has started, and their children.
+
+    Whatever other threads have started meanwhile goes on.
+    """
+    own = Path("/proc/self/task", str(thread), "children")
+    with suppress(OSError):  # it has ended, and its children are the process' own
+        _terminate(_with_children(map(int, own.read_text("ascii").split())))
+
+
 def end_new(known: frozenset[int]) -> None:
     """End the processes that this one has started, and their children, but for those that are *known*."""
     _terminate(_with_children(of_ours() - known))

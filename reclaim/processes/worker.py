@@ -5,17 +5,22 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from typing import NoReturn, TypeVar
 
 from reclaim.processes import child
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 #: seconds for workers to end what they have started
 _ENDING_SECONDS = 3.0
+#: seconds between two lines about those that are waited for
+_TOLD_SECONDS = 1.0
+#: seconds between two looks whether the wait is still wanted
+_LOOK_SECONDS = 0.1
 
 
 class Stopped(BaseException):
@@ -54,23 +59,29 @@ def expect_wanted() -> None:
 
 
 def each(
-    work: Callable[[T], object], items: Iterable[T], at_once: int, seconds: float
+    work: Callable[[T], object],
+    items: Iterable[T],
+    at_once: int,
+    seconds: float,
+    of: Callable[[T], Hashable] = lambda _item: None,
 ) -> Generator[list[T], None, None]:
-    """Do *work*, which raises nothing, for each of *items*, *at_once* of them at a time.
+    """Do *work*, which raises nothing, for each of *items*, *at_once* of those at a time that are *of* the same thing.
 
     Yield the items that are still to be done: at once, whenever one is done, and at least every so many *seconds*.
     If the caller stops asking, the workers end, and so do the processes that they have started.
     """
-    waiting = queue.SimpleQueue[T]()
-    done = queue.SimpleQueue[T]()
     left = dict.fromkeys(items)
+    groups: dict[Hashable, list[T]] = {}
     for item in left:
-        waiting.put(item)
+        groups.setdefault(of(item), []).append(item)
+    done = queue.SimpleQueue[T]()
     over = threading.Event()
 
     known = child.of_ours()
-    take = partial(_work_off, work, waiting, done, over)
-    workers = [_Worker(take, over) for _ in range(min(at_once, len(left)))]
+    workers: list[_Worker] = []
+    for group in groups.values():
+        take = partial(_work_off, work, _queue_of(group), done, over)
+        workers += [_Worker(take, over) for _ in range(min(at_once, len(group)))]
     try:
         for worker in workers:
             worker.start()
@@ -86,11 +97,41 @@ def each(
             child.end_new(known)
 
 
+def _queue_of(items: Iterable[T]) -> queue.SimpleQueue[T]:
+    waiting = queue.SimpleQueue[T]()
+    for item in items:
+        waiting.put(item)
+    return waiting
+
+
+def together(
+    work: Callable[[T], R],
+    items: Sequence[T],
+    at_once: int,
+    waits: Callable[[list[T]], None] = lambda _left: None,
+) -> list[R]:
+    """Return the results of *work* for all *items*, in their order, *at_once* of them at a time.
+
+    *waits* is called with the items that are left, about every second. Raises the error of the first item that has
+    one, once the others are done. If a signal raises here, the workers end, and so do the processes that they started.
+    """
+    answers: dict[int, Callable[[], R]] = {}
+
+    def do(place: int) -> None:
+        answers[place] = answered(partial(work, items[place]))
+
+    with closing(each(do, range(len(items)), at_once, _TOLD_SECONDS)) as doing:
+        for left in doing:
+            waits([items[place] for place in left])
+    return [answers[place]() for place in range(len(items))]
+
+
 def _join(workers: list[_Worker]) -> None:
     """Wait for *workers* that are to end, at most `_ENDING_SECONDS`."""
     deadline = time.monotonic() + _ENDING_SECONDS
     for worker in workers:
-        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.ident is not None:  # a signal can come before it is started
+            worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work_off(
@@ -109,41 +150,40 @@ def _work_off(
         done.put(item)
 
 
-def heard(
-    work: Callable[[], T],
-    waits: Callable[[float], None] = lambda _seconds: None,
-    every: float = 10.0,
-) -> T:
-    """Return the result of *work*, or raise its error. If a signal raises here, the processes started meanwhile end.
+def within(seconds: float | None, work: Callable[[], T]) -> T:
+    """Return the result of *work*, or raise its error. Raises TimeoutError after so many *seconds*, if any are given.
 
-    *waits* is called *every* so many seconds, with the seconds since the beginning.
+    If it is given up, or a signal raises here, or this is a worker that is to end, the processes that *work* has
+    started end: a library that waits for one of them returns then.
     """
     answers = queue.SimpleQueue[Callable[[], T]]()
-
-    def ask() -> None:
-        try:
-            answer = work()
-        except BaseException as exc:  # noqa: BLE001 (it is raised where it is waited for)
-            answers.put(partial(_raised, exc))
-        else:
-            answers.put(lambda: answer)
-
-    known = child.of_ours()
-    worker = _Worker(ask, threading.Event())
+    worker = _Worker(lambda: answers.put(answered(work)), threading.Event())
     worker.start()
-    started = time.monotonic()
+    deadline = None if seconds is None else time.monotonic() + seconds
     try:
-        returned_or_raised = None
-        while returned_or_raised is None:
-            try:
-                returned_or_raised = answers.get(timeout=every)
-            except queue.Empty:
-                waits(time.monotonic() - started)
+        answer = None
+        while answer is None:
+            with suppress(queue.Empty):
+                answer = answers.get(timeout=_LOOK_SECONDS)
+            expect_wanted()
+            if answer is None and deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
     except BaseException:
         worker.over.set()
-        child.end_new(known)
+        child.end_of_thread(worker.native_id or 0)
         raise
-    return returned_or_raised()
+    return answer()
+
+
+def answered(work: Callable[[], T]) -> Callable[[], T]:
+    """Do *work*. Return a function that returns its result, or raises its error."""
+    try:
+        answer = work()
+    except Stopped:
+        raise
+    except BaseException as exc:  # noqa: BLE001 (it is raised where it is waited for)
+        return partial(_raised, exc)
+    return lambda: answer
 
 
 def _raised(exc: BaseException) -> NoReturn:

@@ -9,6 +9,7 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AwareDatetime,
@@ -17,12 +18,14 @@ from pydantic import (
     Field,
     NonNegativeInt,
     ValidationError,
+    model_validator,
 )
 from pydantic.dataclasses import dataclass
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.files import whole
+from reclaim.record.outcome import Outcome, outcome_of
 
 NAME = "results.json"
 SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
@@ -51,13 +54,21 @@ class RunFacts(_RunPart):
     cut_short: bool = False
     #: the command line chose some guests or requirements: --guests, -k, -m, --deselect, a path
     chosen: bool = False
+    #: the hypervisors that the inventory names, without globs; null if there are none
+    inventory_hypervisors: list[str] | None = None
 
 
 class HypervisorFacts(_RunPart):
     name: str
     uri: str
+    #: empty if it was not reached
     libvirt: str
     qemu: str | None
+    reached: bool = True
+    #: the word of --hosts that named it
+    host: str | None = None
+    #: libvirt's getHostname; null if it was not reached
+    hostname: str | None = None
 
 
 @_many
@@ -96,6 +107,12 @@ class Row:
     waiver: RecordedWaiver | None = None
     #: the beginning of the maintenance window that the row waits for
     next_window: AwareDatetime | None = None
+    #: changes of it were applied in the run and taken back in it; here and below null if schema 1 does not contain it
+    rolled_back: bool | None = None
+    #: its guest was up before a power cycle, of the run or of one that died, and is off
+    left_off: bool | None = None
+    #: a change of it was begun and not made, or reclaim could change nothing more
+    failed: bool | None = None
 
 
 @_many
@@ -142,16 +159,29 @@ class HostFilesystem:
 
 
 class Record(_RunPart):
-    """The record of one run on one hypervisor."""
+    """The record of one run on one hypervisor.
 
-    schema_: Literal[1] = Field(alias="schema")
+    Schema 1, of older versions, has no `outcome`, and rows without `rolled_back`, `left_off` and `failed`: they are
+    filled in as far as the rows have them.
+    """
+
+    schema_: Literal[1, 2] = Field(alias="schema")
     run: RunFacts
+    outcome: Outcome = Field(default_factory=Outcome.model_construct)
     hypervisor: HypervisorFacts
     results: list[Row]
     storage: list[Storage]
     #: absent in records of older versions
     filesystems: list[HostFilesystem] = []
     reclaimed_bytes: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _is_filled_in(self) -> Record:
+        if self.schema_ == 1:
+            _fill_in(self)
+        elif "outcome" not in self.model_fields_set:
+            raise ValueError("a record of schema 2 has an outcome")
+        return self
 
     @cached_property
     def asked(self) -> frozenset[str]:
@@ -184,6 +214,30 @@ class Record(_RunPart):
             row.disk,
             row.backup,
         )
+
+
+def _fill_in(old: Record) -> None:
+    """Fill in the fields that a record of schema 1 lacks. Both kinds of objects are frozen for everybody else."""
+    for row in old.results:
+        for flag in _not_so(row, is_fix=old.run.mode == "fix"):
+            object.__setattr__(row, flag, False)
+    cut_short = old.run.cut_short
+    outcome = outcome_of(old.results, None, cut_short=cut_short, stopped=cut_short)
+    object.__setattr__(old, "outcome", outcome)
+    is_machine = urlsplit(old.hypervisor.uri).scheme != "test"
+    hostname = old.hypervisor.name if is_machine else None
+    facts = old.hypervisor.model_copy(update={"hostname": hostname})
+    object.__setattr__(old, "hypervisor", facts)
+
+
+def _not_so(row: Row, *, is_fix: bool) -> Iterator[str]:
+    """Yield the flags that are certainly false for *row* of schema 1."""
+    # only a fix changes anything, and a row that holds without a change needed none
+    if not is_fix or (row.verdict.holds and not row.changes):
+        yield from ("rolled_back", "failed")
+    # a guest that was left off has a finding of this requirement
+    if row.requirement != "live-definition" or row.verdict.holds:
+        yield "left_off"
 
 
 def anchor(kind: str, *names: str | None) -> str:
@@ -224,5 +278,7 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Record.model_json_schema(),
-        "title": "reclaim: results.json, schema 1",
+        "if": {"properties": {"schema": {"const": 2}}},
+        "then": {"required": ["outcome"]},
+        "title": "reclaim: results.json, schema 2, and schema 1 of older versions",
     }

@@ -13,7 +13,7 @@ from reclaim.base.secret import redacted
 from reclaim.files import whole
 
 NAME = "results.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
@@ -37,6 +37,7 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
             ]
             for change in changes[:1]:
                 change["undone"] = True
+        _count_again(record)
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
@@ -44,6 +45,14 @@ def mark_undone(folder: Path, undone: Iterable[tuple[str, str, str]]) -> None:
             f"{path}: not a record of a run, so it does not report the changes that were taken back: {exc}"
         ) from exc
     write(folder, written(record))
+
+
+def _count_again(record: dict[str, Any]) -> None:
+    """Count the changes that stand; schema 1 has no such count."""
+    if "outcome" in record:
+        changes = [change for row in record["results"] for change in row["changes"]]
+        standing = [each for each in changes if each["applied"] and not each["undone"]]
+        record["outcome"]["applied"] = len(standing)
 
 
 def write(folder: Path, text: str) -> None:

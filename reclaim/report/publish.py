@@ -16,6 +16,7 @@ from reclaim.record import record
 from reclaim.record.record import Record
 from reclaim.report import archive, html, metrics, page
 from reclaim.report.html import Rows
+from reclaim.report.summary import is_unreached
 
 #: errors of a disk, of a quota and of a limit that another file may fill
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -105,9 +106,12 @@ class Pages:
             html.stand_down(self._config)
 
     def _metrics(self) -> None:
-        is_success = self._are_written and not self._run.cut_short
+        are_reached = not any(part.unreached for part in self._run.parts)
+        is_success = self._are_written and are_reached and not self._run.cut_short
         attempt = metrics.Attempt(datetime.now(timezone.utc), is_success)
-        metrics.write(self._run.options.metrics, self._records(), attempt)
+        # the figures of a hypervisor that was not reached stay those of its last run
+        records = [record for record in self._records() if not is_unreached(record)]
+        metrics.write(self._run.options.metrics, records, attempt)
 
     def _index(self) -> None:
         if any(part.is_written for part in self._run.parts):

@@ -227,7 +227,8 @@ def _line_of(cause: Cause) -> _Line:
         # the last lines of a console
         lines = cause.text.replace("\n", f"\n{' ' * _INDENT}")
         return _Line(f"{cause.requirement}: {names}: {lines}", cause.verdict)
-    return _Line(f"{cause.requirement}: {cause.text}: {names}", cause.verdict)
+    text = ": ".join(filter(None, (cause.requirement, cause.text, names)))
+    return _Line(text, cause.verdict)
 
 
 def _short(cause: Cause, columns: int | None) -> _Line:

@@ -9,6 +9,7 @@ from enum import Enum
 
 from reclaim.base.text import counted, size
 from reclaim.base.verdict import Verdict
+from reclaim.engine.reach import REACH
 from reclaim.handles import scsi
 from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
@@ -163,6 +164,8 @@ class Figures:
     chosen: bool = False
     #: the guests are definitions of libvirt's test driver
     samples: bool = False
+    #: hypervisors that could not be reached, so that none of their guests was judged
+    unreached: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -172,7 +175,11 @@ class Figures:
     @property
     def sentence(self) -> str:
         """The result in one sentence. Good, bad and unknown guests are counted apart."""
-        parts = list(self._standings()) or ["No guest was judged"]
+        parts = list(self._standings())
+        if self.unreached:
+            hypervisors = counted(self.unreached, "hypervisor")
+            parts.append(f"{hypervisors} could not be reached")
+        parts = parts or ["No guest was judged"]
         if self.reclaimed:
             parts.append(f"this run freed {size(self.reclaimed)} on the host")
         if self.reclaimable:
@@ -273,7 +280,13 @@ def figures(records: Sequence[Record]) -> Figures:
         cut_short=any(record.run.cut_short for record in records),
         chosen=any(record.run.chosen for record in records),
         samples=bool(records) and all(map(is_of_samples, records)),
+        unreached=sum(map(is_unreached, records)),
     )
+
+
+def is_unreached(record: Record) -> bool:
+    """True if *record* is of a hypervisor that could not be reached."""
+    return REACH.slug in record.asked
 
 
 def is_of_samples(record: Record) -> bool:

@@ -147,6 +147,9 @@ def does(options: Options) -> str:
 def _of_part(options: Options, part: Part) -> Iterator[str]:
     hypervisor = part.hypervisor
     name, uri = printable(hypervisor.name), printable(hypervisor.uri)
+    if part.unreached:
+        yield f"reclaim {options.mode}: {name} could not be reached: {printable(part.unreached)}"
+        return
     sample = ""
     if hypervisor.is_test_driver:
         sample = "libvirt's test driver: SAMPLE DEFINITIONS, no real guests; "

@@ -44,17 +44,18 @@ exec libvirtd --config /etc/libvirt/libvirtd.conf --pid-file /run/libvirt/own.pi
 
 
 @contextmanager
-def libvirtd(folder: Path, definitions: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+def libvirtd(folder: Path, definitions: Mapping[str, str] = MappingProxyType({}), settings: str = "") -> Iterator[str]:
     """Run a libvirtd whose files are all in *folder*; gives its URI.
 
-    *definitions* are domains by name that are there before it starts, as after an upgrade of libvirt and QEMU.
+    *definitions* are domains by name that are there before it starts, as after an upgrade of libvirt and QEMU;
+    *settings* are further lines of its libvirtd.conf.
     Raises OSError or RuntimeError where none can be run: not root, no namespaces, no libvirtd.
     """
     folder = temporary.short_place() / f"reclaim-{folder.name}-{time.monotonic_ns():x}"
     for name in _PLACES:
         (folder / name).mkdir(parents=True)
     conf = 'unix_sock_rw_perms = "0700"\nauth_unix_rw = "none"\n'
-    (folder / "etc/libvirtd.conf").write_text(conf, encoding="ascii")
+    (folder / "etc/libvirtd.conf").write_text(conf + settings, encoding="ascii")
     (folder / "etc/qemu.conf").write_text(_QEMU_CONF, encoding="ascii")
     (folder / "etc/qemu").mkdir()
     for name, xml in definitions.items():

@@ -64,11 +64,20 @@ def test_with_prove_every_guest_has_a_row(tmp_path: Path, fleet: str) -> None:
 # The record
 
 
-def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: str) -> None:
+def test_results_json_has_exactly_the_keys_of_schema_2(tmp_path: Path, fleet: str) -> None:
     outcome = audit(tmp_path / "reports", "--plan", "--force", uri=fleet)
     document = outcome.document
-    assert list(document) == ["schema", "run", "hypervisor", "results", "storage", "filesystems", "reclaimed_bytes"]
-    assert document["schema"] == 1
+    assert list(document) == [
+        "schema",
+        "run",
+        "outcome",
+        "hypervisor",
+        "results",
+        "storage",
+        "filesystems",
+        "reclaimed_bytes",
+    ]
+    assert document["schema"] == 2
     assert list(document["run"]) == [
         "id",
         "mode",
@@ -79,8 +88,22 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
         "folder",
         "cut_short",
         "chosen",
+        "inventory_hypervisors",
     ]
-    assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu"]
+    assert list(document["outcome"]) == [
+        "status",
+        "went_wrong",
+        "rolled_back",
+        "errors",
+        "left_off",
+        "failed",
+        "applied",
+        "pending",
+        "verdicts",
+        "guests",
+        "folder",
+    ]
+    assert list(document["hypervisor"]) == ["name", "uri", "libvirt", "qemu", "reached", "host", "hostname"]
     assert {tuple(row) for row in document["results"]} == {
         (
             "requirement",
@@ -93,6 +116,9 @@ def test_results_json_has_exactly_the_keys_of_schema_1(tmp_path: Path, fleet: st
             "evidence",
             "changes",
             "seconds",
+            "rolled_back",
+            "left_off",
+            "failed",
         )
     }
     changes = [change for row in document["results"] for change in row["changes"]]

@@ -115,7 +115,7 @@ def test_a_user_outside_the_group_is_told_of_the_group(home: Path) -> None:
             folder.chmod(folder.stat().st_mode | 0o055)
     nobody = pwd.getpwnam("nobody")
     as_nobody = f"setpriv --reuid {nobody.pw_uid} --regid {nobody.pw_gid} --clear-groups scripts/audit.sh --fix"
-    if not os.access(sys.executable, os.X_OK) or not _can_go(nobody.pw_uid):
+    if not os.access(sys.executable, os.X_OK) or not _can_go(nobody):
         pytest.skip("nobody cannot go to the checkout")
     said = _elsewhere(home, as_nobody, socket="0770")
     assert (said.status, said.stdout) == (4, ""), said.stderr
@@ -126,8 +126,9 @@ def test_a_user_outside_the_group_is_told_of_the_group(home: Path) -> None:
     assert len(said.stderr.splitlines()) == 1
 
 
-def _can_go(uid: int) -> bool:
-    command = ["setpriv", "--reuid", str(uid), "--clear-groups", sys.executable, "-c", "import libvirt"]
+def _can_go(user: pwd.struct_passwd) -> bool:
+    as_user = ["setpriv", "--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]
+    command = [*as_user, sys.executable, "-c", "import libvirt"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

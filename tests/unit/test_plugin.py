@@ -367,7 +367,7 @@ def test_the_subject_of_an_item_is_found_by_its_parameter(run: Run) -> None:
 
 
 def _kept(config: Any, items: list[Any]) -> list[tuple[str, str | None]]:
-    plugin.pytest_collection_modifyitems(config, items)
+    plugin.pytest_collection_modifyitems(SimpleNamespace(), config, items)  # type: ignore[arg-type]
     found = [(item.name, plugin._subject(item)) for item in items]
     return [(name, subject.key[0] if subject else None) for name, subject in found]
 

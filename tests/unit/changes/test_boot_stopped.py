@@ -176,6 +176,7 @@ def test_what_a_run_that_died_left_off_stays_noncompliant(tmp_path: Path) -> Non
     rows = visited(booting(guest, tmp_path), guest, "guest-access", "live-definition")
     assert rows["live-definition"].verdict is Verdict.NONCOMPLIANT
     assert rows["live-definition"].reason == guest.left_off
+    assert [slug for slug, row in rows.items() if row.left_off] == ["live-definition"]
     assert not guest.domain.isActive()
 
 

@@ -367,6 +367,8 @@ def test_what_was_mended_and_taken_back_as_libvirt_failed_is_not_called_fixed(
     assert discard.verdict is Verdict.NONCOMPLIANT
     assert discard.reason.startswith("rolled back: ")
     assert discard.changes[0].undone
+    assert (discard.rolled_back, discard.failed, discard.left_off) == (True, False, False)
+    assert (result.rolled_back, result.failed, result.left_off) == (True, True, False)
     life.ends_on(life.booted)
     assert life.read().ended
 
@@ -382,6 +384,7 @@ def test_one_that_starts_on_no_definition_stays_at_stake(tmp_path: Path, monkeyp
         patch.setattr(power, "_start", start)
         result = life.cycle()
     assert "does NOT start" in result.reason
+    assert (result.failed, result.left_off) == (True, True)
     assert not life.guest.domain.isActive()
     ((_, cycle),) = life.read().power_cycles
     with pytest.raises(PowerCycleFailed, match="rolled back to the definition that booted, and runs again"):

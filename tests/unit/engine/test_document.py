@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import reclaim
-from reclaim.base.verdict import Judgement, Verdict
+from reclaim.base.verdict import ChangeRecord, Judgement, Verdict
 from reclaim.engine.document import document
 from reclaim.engine.part import Options, Part
 from reclaim.record.record import Record
@@ -45,6 +45,7 @@ def test_a_run_is_described_with_its_moments_in_utc(part: Part) -> None:
         "folder": "/srv/house",
         "cut_short": False,
         "chosen": False,
+        "inventory_hypervisors": None,
     }
     assert _made(part, cut_short=True)["run"]["cut_short"] is True
 
@@ -55,7 +56,70 @@ def test_the_hypervisor_is_described(part: Part) -> None:
         "uri": part.hypervisor.uri,
         "libvirt": part.hypervisor.libvirt_version,
         "qemu": None,
+        "reached": True,
+        "host": None,
+        "hostname": "test-driver",
     }
+    part.hypervisor.host = "ssh://me:hunter2@kvm1"
+    assert _made(part)["hypervisor"]["host"].endswith("@kvm1")
+
+
+def test_the_outcome_counts_the_rows(part: Part) -> None:
+    guest = part.guests[0]
+    fixed = part.engine.result(requirement("disk-discard"), subject(guest, "vda"))
+    fixed.take(Judgement(Verdict.FIXED, "was: absent", "discard='unmap'"))
+    fixed.changes += [ChangeRecord("definition", "one", "", applied=True), ChangeRecord("definition", "one", "")]
+    part.engine.result(requirement("guest-access"), subject(guest)).take(Judgement(Verdict.NOT_ASSESSABLE, "off"))
+    made = _made(part)["outcome"]
+    assert made == {
+        "status": 6,
+        "went_wrong": False,
+        "rolled_back": 0,
+        "errors": 0,
+        "left_off": 0,
+        "failed": 0,
+        "applied": 1,
+        "pending": 0,
+        "verdicts": {str(verdict): int(verdict in (Verdict.FIXED, Verdict.NOT_ASSESSABLE)) for verdict in Verdict},
+        "guests": 1,
+        "folder": str(part.folder),
+    }
+
+
+@pytest.mark.parametrize("flag", ["rolled_back", "left_off", "failed"])
+def test_a_row_that_went_wrong_is_counted_in_the_outcome(part: Part, flag: str) -> None:
+    row = part.engine.result(requirement("live-definition"), subject(part.guests[0]))
+    row.take(Judgement(Verdict.NONCOMPLIANT, "it did not answer"))
+    assert _made(part)["outcome"]["went_wrong"] is False
+    setattr(row, flag, True)
+    made = _made(part)
+    assert (made["outcome"]["went_wrong"], made["outcome"][flag]) == (True, 1)
+    assert made["results"][0][flag] is True
+
+
+def test_the_status_is_that_of_this_hypervisor_alone(part: Part) -> None:
+    row = part.engine.result(requirement("guest-access"), subject(part.guests[0]))
+    statuses = {}
+    for verdict in Verdict:
+        row.verdict = verdict
+        statuses[str(verdict)] = _made(part)["outcome"]["status"]
+    assert {verdict for verdict, status in statuses.items() if status == 1} == {"noncompliant", "pending", "error"}
+    assert {verdict for verdict, status in statuses.items() if status == 6} == {"not-assessable"}
+    row.verdict = Verdict.NONCOMPLIANT
+    assert _made(part, cut_short=True)["outcome"]["status"] == 1, "-x stopped it at a finding"
+    assert _made(part, cut_short=True, stopped=True)["outcome"]["status"] == 2
+    row.verdict = Verdict.COMPLIANT
+    assert _made(part, cut_short=True)["outcome"]["status"] == 2
+    assert _made(part, cut_short=True)["outcome"]["went_wrong"] is True
+
+
+def test_a_run_without_a_folder_names_none(part: Part) -> None:
+    part.homeless = "no room"
+    assert _made(part)["outcome"]["folder"] is None
+
+
+def test_the_hypervisors_of_the_inventory_are_listed(part: Part) -> None:
+    assert _made(part, inventory_hypervisors=["kvm1", "kvm2"])["run"]["inventory_hypervisors"] == ["kvm1", "kvm2"]
 
 
 def test_rows_are_in_the_order_in_which_they_were_judged(part: Part) -> None:

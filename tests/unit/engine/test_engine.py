@@ -174,6 +174,35 @@ def test_a_fault_of_ours_is_raised(tmp_path: Path) -> None:
         judge(_requirement(_titled("good"), check), subject(guest))
 
 
+def test_a_row_that_is_judged_ahead_is_judged_once(tmp_path: Path) -> None:
+    """Its turn takes the judgement, and a later look is a new one."""
+    guest = _one(tmp_path)
+    looks: list[Guest] = []
+
+    def check(guest: Guest) -> str:
+        looks.append(guest)
+        assert len(looks) > 1, "it was not there"
+        return "there"
+
+    one, again = engine(guest.hypervisor, tmp_path, "audit"), _requirement(_titled("good"), check)
+    one.judge_ahead(again, subject(guest))
+    assert one.results == {}
+    assert one.run(again, subject(guest)).reason == "it was not there"
+    assert looks == [guest]
+    assert one.run(again, subject(guest)).verdict is Verdict.COMPLIANT
+
+
+def test_a_fault_in_a_row_that_is_judged_ahead_is_raised_in_its_turn(tmp_path: Path) -> None:
+    def check(guest: Guest) -> str:
+        return str(guest.no_such_thing)  # type: ignore[attr-defined]
+
+    guest = _one(tmp_path)
+    one, faulty = engine(guest.hypervisor, tmp_path, "audit"), _requirement(_titled("good"), check)
+    one.judge_ahead(faulty, subject(guest))
+    with pytest.raises(AttributeError):
+        one.run(faulty, subject(guest))
+
+
 def test_a_waiver_is_the_users_word_and_nothing_is_looked_at(tmp_path: Path) -> None:
     inventory = Inventory(guest={"one": GuestNotes(waive={"disk-discard": Waiver(reason="thin pool\x1b below")})})
     guest = opened(tmp_path, domain_xml(disk_xml()), inventory=inventory).guests[0]
@@ -751,6 +780,7 @@ def test_a_fix_that_fails_midway_is_taken_back(
     assert result.verdict is Verdict.NONCOMPLIANT
     assert result.reason.endswith("; the changes before it were taken back")
     assert [change.undone for change in result.changes] == undone
+    assert (result.rolled_back, result.failed, result.left_off) == (True, True, False)
     record = read(made.engine.journal.path)
     assert {entry.state for entry in record.entries} <= {"undone", "failed"}
     assert not list(made.engine.journal.standing(made.guest.uuid))
@@ -775,6 +805,7 @@ def test_if_a_change_cannot_be_taken_back_it_stays_and_so_do_those_before_it(sce
     assert "NOT taken back: command in one: one: back second ended with status 1: it is read-only" in result.reason
     assert "undo takes back" in result.reason
     assert [change.undone for change in result.changes] == [False, False, False]
+    assert (result.rolled_back, result.failed) == (False, True)
     assert [entry.state for entry in read(made.engine.journal.path).entries] == ["done", "done", "failed"]
 
 
@@ -822,6 +853,7 @@ def test_a_journal_that_is_lost_between_two_changes_leaves_the_first(
     result = made.run()
     assert (made.made, made.guest.within.ran) == (["first"], [])
     assert "; fixed in part: nothing more is changed in this run: no room" in result.reason
+    assert (result.rolled_back, result.failed) == (False, True)
 
 
 def test_a_power_cycle_that_fails_takes_no_change_before_it_back(scene: Make) -> None:
@@ -958,6 +990,8 @@ def test_what_cannot_be_written_down_is_not_done_and_nothing_after_it(
     again = made.run()
     assert again.reason.startswith("not done; not fixed: ")
     assert "no room" not in again.reason, "the whole reason is told once"
+    assert result.failed
+    assert again.failed
 
 
 def test_what_was_done_and_not_written_down_is_told(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1257,6 +1291,7 @@ def test_a_guest_that_did_not_come_back_is_told(tmp_path: Path, *, is_running: b
     assert result.reason == "one: it did not answer\nits last words"
     assert (event, "one: it did not answer\nits last words") in made.states()
     assert [change.applied for change in result.changes] == [False]
+    assert (result.failed, result.left_off) == (True, not is_running)
 
 
 def test_a_roll_back_takes_the_definitions_of_this_run_with_it(tmp_path: Path) -> None:
@@ -1278,6 +1313,8 @@ def test_a_roll_back_takes_the_definitions_of_this_run_with_it(tmp_path: Path) -
     assert discard.verdict is Verdict.NONCOMPLIANT
     assert discard.reason.startswith("rolled back: ")
     assert [change.undone for change in discard.changes] == [True]
+    assert discard.rolled_back
+    assert made.row.rolled_back
     assert made.states()[-1][0] == "undone"
 
 
@@ -1304,6 +1341,8 @@ def test_an_interrupted_power_cycle_is_told_by_the_state_of_the_guest(
     with pytest.raises(KeyboardInterrupt):
         made.run()
     assert words in made.row.reason
+    assert made.row.rolled_back is (state == "up")
+    assert made.row.left_off is (state == "off")
     assert made.states()[-1][0] == (event or "intent")
 
 
@@ -1321,6 +1360,7 @@ def test_an_interrupted_power_cycle_that_had_shut_nothing_down_is_no_roll_back(t
     with pytest.raises(KeyboardInterrupt):
         made.run()
     assert made.row.reason.endswith("it was not shut down")
+    assert not made.row.rolled_back
     assert made.states()[-1][0] == "failed"
 
 

@@ -16,7 +16,7 @@ from testinfra.host import Host
 from reclaim.base.errors import AgentAbsent, AgentBlocked, AgentFrozen, ProbeError
 from reclaim.base.verdict import Verdict
 from reclaim.changes import power
-from reclaim.handles import node, ssh
+from reclaim.handles import master, ssh
 from reclaim.handles.ssh import Address, Connection, OtherMachine, SshRefused
 from reclaim.inventory import GuestNotes, Inventory, Ssh, SshOfGuests
 from tests.support import (
@@ -312,7 +312,7 @@ def test_without_an_address_the_inventory_is_asked_for_one(tmp_path: Path, monke
 @pytest.mark.skipif(not os.access("/tmp", os.W_OK), reason="this user cannot write in /tmp")
 def test_sockets_have_names_short_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / ("long" * 30)))
-    folder = node.folder_of_sockets()
+    folder = master.folder_of_sockets()
     path = folder / ("x" * (12 + 17))  # our name, and what ssh(1) adds while it binds
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))

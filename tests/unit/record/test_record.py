@@ -44,7 +44,12 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 WRONG = [
-    pytest.param("schema", 2, id="another schema"),
+    pytest.param("schema", 3, id="another schema"),
+    pytest.param("outcome", ..., id="schema 2 without an outcome"),
+    pytest.param("outcome.status", 4, id="no status of one hypervisor"),
+    pytest.param("outcome.verdicts", {"passed": 1}, id="no verdict is counted"),
+    pytest.param("results.0.rolled_back", "perhaps", id="no boolean"),
+    pytest.param("hypervisor.reached", None, id="null for a boolean"),
     pytest.param("run.mode", "mend", id="no mode"),
     pytest.param("run.arguments", "checks/", id="no list"),
     pytest.param("run.started", ..., id="a key is missing"),

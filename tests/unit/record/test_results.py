@@ -105,6 +105,16 @@ def test_the_change_of_its_guest_and_requirement_is_marked_and_no_other(tmp_path
     assert _undone(path)[-1] == [True]
 
 
+def test_the_outcome_counts_the_changes_that_stand(tmp_path: Path) -> None:
+    rows = [
+        row("disk-bus", "fixed", "one", "sda", changes=[change(applied=True), change(applied=True, target="other")])
+    ]
+    path = _written(tmp_path, *rows)
+    assert record.read(path).outcome.applied == 2
+    results.mark_undone(tmp_path, [("one", "disk-bus", TARGET)])
+    assert record.read(path).outcome.applied == 1
+
+
 def test_of_several_alike_one_is_marked_for_each_that_was_taken_back(tmp_path: Path) -> None:
     changes = [change(applied=False), change(applied=True, undone=True), change(applied=True), change(applied=True)]
     path = _written(tmp_path, row("disk-bus", "fixed", "one", "sda", changes=changes))
