@@ -1,4 +1,4 @@
-"""The collection itself: it is built, linted and documented, and its modules take nothing from a hypervisor on trust."""
+"""The collection itself: it is built, linted, documented, and its modules take nothing from a hypervisor on trust."""
 
 from __future__ import annotations
 
