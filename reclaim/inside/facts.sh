@@ -40,6 +40,12 @@ files() {
     done
 }
 
+keeping_out() {
+    # the files of modprobe.d(5) that name a driver which a disk on virtio-scsi needs
+    grep -lsE '^[[:space:]]*(blacklist|install)[[:space:]]+(virtio[_-](scsi|pci)|sd[_-]mod)([[:space:]]|$)' \
+        /etc/modprobe.d/*.conf /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf /lib/modprobe.d/*.conf
+}
+
 images() {
     # the kernel images of release $1, one a line: where Debian, RHEL, SUSE, Gentoo, Arch and Alpine put it, every
     # copy that kernel-install(8) made of it, whatever its entry token, and the unified images it may be inside
@@ -482,6 +488,7 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf /etc/mkinitcpio.conf.d/*.conf \
     /etc/mkinitcpio.d/*.preset \
     /etc/mkinitfs/mkinitfs.conf \
+    $(keeping_out) \
     /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
 set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf \
     /etc/systemd/system/*.swap.d/*.conf

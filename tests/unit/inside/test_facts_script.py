@@ -473,6 +473,23 @@ devices {
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
+def test_only_the_files_that_name_a_driver_of_virtio_scsi_are_read_of_modprobe_d(
+    tmp_path: Path, shell: list[str]
+) -> None:
+    named = {
+        "etc/modprobe.d/a.conf": "options x y=1\nblacklist virtio_scsi\n",
+        "etc/modprobe.d/b.conf": "  install sd-mod /bin/false",
+    }
+    others = {
+        "etc/modprobe.d/c.conf": "blacklist nouveau\n# blacklist virtio_scsi\nblacklist virtio_scsi_mine\n",
+        "etc/modprobe.d/d.bak": "blacklist virtio_scsi\n",
+    }
+    _tree(tmp_path, **named, **others)
+    facts = _within(tmp_path, "probe boot_files files $(keeping_out)", shell)
+    assert {path.removeprefix(f"{tmp_path}/"): text for path, text in facts.boot_files.items()} == named
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell[0]).name)
 def test_what_lvm_is_told_is_read(tmp_path: Path, shell: list[str]) -> None:
     entry = "IDTYPE=sys_serial IDNAME=s DEVNAME=/dev/vdb PVID=x"
     _tree(

@@ -417,6 +417,87 @@ def test_what_cannot_be_built_is_withheld_and_nothing_touched(
     assert (inside.files, inside.ran) == (before, [])
 
 
+def test_a_list_of_modules_that_another_program_writes_again_is_left_to_it(tmp_path: Path) -> None:
+    inside = Inside(kernels="kernel 6.1\npath /boot/initrd.img-6.1\n")
+    inside.files[PATH] = "# Ansible managed\nloop\n"
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason.endswith(
+        f'withheld: {PATH} is marked "Ansible managed", and would be written again without them: '
+        "name virtio_pci virtio_scsi sd_mod in the source that it is made from"
+    )
+    assert (inside.files, inside.ran) == (before, [])
+
+
+# Modules that are there and kept out -----------------------------------------------------------
+
+GRUB = "/etc/default/grub"
+MODPROBE = "/etc/modprobe.d/local.conf"
+IN_ITSELF = "kernel 6.1-mine\npath /boot/initrd.img-6.1-mine\nbuiltin virtio_scsi\nbuiltin sd_mod\nbuiltin virtio_pci\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "setting"),
+    [
+        (GRUB, 'GRUB_CMDLINE_LINUX="quiet module_blacklist=foo,virtio-scsi"', "module_blacklist=virtio-scsi"),
+        (GRUB, 'GRUB_CMDLINE_LINUX="modprobe.blacklist=virtio_scsi"', "modprobe.blacklist=virtio_scsi"),
+        (GRUB, 'GRUB_CMDLINE_LINUX="rd.driver.blacklist=virtio_scsi,foo"', "rd.driver.blacklist=virtio_scsi"),
+        ("/boot/loader/entries/a.conf", "options root=UUID=a rdblacklist=virtio_scsi", "rdblacklist=virtio_scsi"),
+        (MODPROBE, "blacklist virtio_scsi", "blacklist virtio_scsi"),
+        (MODPROBE, "install virtio-scsi /bin/true", "install virtio-scsi /bin/true"),
+    ],
+)
+def test_a_module_that_is_kept_out_is_named_with_its_file_and_left_to_the_user(
+    tmp_path: Path, path: str, line: str, setting: str
+) -> None:
+    inside = Inside()
+    inside.files[path] = f"{line}\n"
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    named = f"{path}: {setting} keeps virtio_scsi out"
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason == f"{named}; withheld: take that out ({named}), and build every initramfs anew"
+    assert (inside.files, inside.ran) == (before, [])
+    del inside.files[path]
+    guest.forget()
+    assert verdict_of(guest, "initramfs-driver") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (GRUB, 'GRUB_CMDLINE_LINUX="module_blacklist=nouveau initcall_blacklist=virtio_scsi_init"'),
+        (GRUB, '# GRUB_CMDLINE_LINUX="module_blacklist=virtio_scsi"'),
+        (MODPROBE, "# blacklist virtio_scsi"),
+        (MODPROBE, "install sd_mod /sbin/modprobe --ignore-install sd_mod"),
+        (MODPROBE, "blacklist virtio_scsi_mine\noptions virtio_scsi x=1"),
+    ],
+)
+def test_what_keeps_nothing_out_is_no_finding(tmp_path: Path, path: str, line: str) -> None:
+    inside = Inside()
+    inside.files[path] = f"{line}\n"
+    assert verdict_of(inhabited(tmp_path, inside), "initramfs-driver") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("parameter", "verdict"),
+    [
+        ("module_blacklist=virtio_scsi", Verdict.COMPLIANT),
+        ("initcall_blacklist=virtio_scsi_init", Verdict.NONCOMPLIANT),
+        ("initcall_blacklist=foo_init,init_sd", Verdict.NONCOMPLIANT),
+    ],
+)
+def test_a_driver_in_the_kernel_itself_obeys_another_parameter(
+    tmp_path: Path, parameter: str, verdict: Verdict
+) -> None:
+    inside = Inside(kernels=IN_ITSELF)
+    inside.files[GRUB] = f'GRUB_CMDLINE_LINUX="{parameter}"\n'
+    assert verdict_of(inhabited(tmp_path, inside), "initramfs-driver") is verdict
+
+
 def test_it_is_taken_back_only_on_the_bus_it_was_made_for(tmp_path: Path) -> None:
     inside = Inside(kernels="kernel 6.1\n", commands={REBUILD: _rebuild})
     inside.devices.append(block("vdb", fstype="xfs"))
