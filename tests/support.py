@@ -32,11 +32,11 @@ from reclaim.requirement import Requirement, catalogue
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from reclaim.base.verdict import Result
     from reclaim.definition.machine_type import OfferedMachine
-    from reclaim.inside.facts import Facts
+    from reclaim.inside.facts import Facts, Kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"
@@ -330,8 +330,8 @@ class Inside:
     def __post_init__(self) -> None:
         self.files.update(self.units)
 
-    def facts(self, guest: str = "one") -> Facts:
-        return facts.read(printed(self.sections()), guest)
+    def facts(self, guest: str = "one", known: Sequence[Kernel] = ()) -> Facts:
+        return facts.read(printed(self.sections()), guest, known)
 
     def run(self, command: str) -> tuple[int, bytes, bytes]:
         """Run *command*: the facts script, a file's new content, or one of `commands`."""

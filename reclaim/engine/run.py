@@ -19,7 +19,7 @@ from reclaim.base.errors import JournalLost, ProbeError, ReclaimError, Untrusted
 from reclaim.base.home import SAFE
 from reclaim.base.text import counted
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import declared, document, journal
+from reclaim.engine import declared, document, journal, remembered
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
@@ -172,6 +172,8 @@ class Run:
             self._give_home(part)
             if not part.homeless:
                 self._made.append(part.folder)
+            if self.options.mode != "fix":
+                remembered.recall(part)
             self._read_journals(part)
         self.recorded = True
 
@@ -315,6 +317,8 @@ class Run:
             yield f"there is no record of this run: {part.folder}: {exc.strerror}"
             return
         part.is_written = True
+        with suppress(OSError):  # then the next run reads more
+            remembered.keep(part)
         try:
             results.point_latest(part.folder)
         except OSError as exc:

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -78,16 +78,16 @@ def script() -> str:
 
 
 def gather(
-    shell: Host, guest: str, earlier: Facts | None = None, *, seconds: int
+    shell: Host, guest: str, known: Sequence[Kernel] = (), *, seconds: int
 ) -> Facts:
     """Run the script in the guest, for *seconds* at most. Raises ProbeError if it cannot be run or does not finish.
 
     Raises NotLinux for another system.
-    An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
+    An initramfs that is as it was when one of the *known* kernels was read is not read again: that is the slow part.
     """
     given = f"mark={secrets.token_hex(8)}\n"
-    if earlier:
-        stamps = " ".join(earlier.initramfs_stamps)
+    if known:
+        stamps = " ".join(kernel.stamp for kernel in known)
         given += f"known={shlex.quote(stamps)}\n"
     try:
         result = shell.run(given + script(), seconds=seconds)
@@ -95,7 +95,7 @@ def gather(
         raise _too_slow(guest, seconds) from exc
     if result.rc == _TIMED_OUT:
         raise _too_slow(guest, seconds)
-    facts = read(result.stdout_bytes, guest, earlier)
+    facts = read(result.stdout_bytes, guest, known)
     if facts.system != "Linux":
         raise NotLinux(guest, othersystem.words(printable(facts.system)))
     return facts
@@ -108,7 +108,7 @@ def _too_slow(guest: str, seconds: int) -> ProbeError:
     )
 
 
-def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
+def read(output: bytes, guest: str, known: Sequence[Kernel] = ()) -> Facts:
     """Return the facts that the script printed. Raises ProbeError if it did not come to its end."""
     match = _MARK.match(output)
     if match is None:
@@ -126,10 +126,7 @@ def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
         if text in sections:
             raise ProbeError(f"{guest}: the guest gave the section {text[:40]!r} twice")
         sections[text] = data
-    kernels: tuple[Kernel, ...] = ()
-    if earlier and earlier.initramfs_stamps:
-        kernels = earlier.kernels
-    return Facts(guest, sections, kernels)
+    return Facts(guest, sections, tuple(known))
 
 
 def _unfinished(guest: str) -> ProbeError:
@@ -160,7 +157,7 @@ class Kernel:
     builtin: frozenset[str]
     initramfs: frozenset[str]
     problem: str | None
-    #: inode, size and time of the initramfs that was read
+    #: inode, size, and times of the last change of data and status (stat(1): %i:%s:%Y:%Z) of the initramfs
     stamp: str = ""
     #: the initramfs file; None if there is none
     path: str | None = None
@@ -181,13 +178,8 @@ class Kernel:
     @property
     def initramfs_bytes(self) -> int:
         """The size of its initramfs; 0 if that is not known."""
-        parts = self.stamp.split(":")
-        if len(parts) != 3:
-            return 0
-        size = parts[1]
-        if re.fullmatch(r"\d{1,15}", size):
-            return int(size)
-        return 0
+        match = re.fullmatch(r"\d+:(\d{1,15}):\d+:\d+", self.stamp)
+        return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True)
@@ -716,14 +708,14 @@ class Facts:
     # Kernels, trim
 
     @property
-    def initramfs_stamps(self) -> tuple[str, ...]:
-        """The stamp of each initramfs that was read; empty if the kernels could not be read."""
+    def read_kernels(self) -> tuple[Kernel, ...]:
+        """The kernels whose initramfs was read; empty if the kernels could not be read."""
         try:
             kernels = self.kernels
         except ProbeError:
             return ()
         return tuple(
-            kernel.stamp for kernel in kernels if kernel.stamp and not kernel.problem
+            kernel for kernel in kernels if kernel.stamp and not kernel.problem
         )
 
     @cached_property

@@ -161,7 +161,7 @@ image() {
     esac
     [ -z "$missing" ] && return
     [ -z "$initrd" ] && printf 'stamp \nno-initramfs\n' && lacking $missing && return
-    stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
+    stamp=$(stat -L -c '%i:%s:%Y:%Z' "$initrd" 2>/dev/null)
     printf 'stamp %s\n' "$stamp"
     case " ${known:-} " in
     *" ${stamp:-none} "*) printf 'same\n' && return ;;

@@ -80,7 +80,7 @@ def rich() -> Inside:
         swaps=("/dev/vda2 partition 1 0 -2", "/swapfile file 1 0 -3"),
         systemd="running\nssh.service loaded active running SSH\nx.mount loaded failed failed y\n",
         kernels=(
-            "kernel 6.1.0-13-amd64\npath /boot/initrd.img\nstamp 1:2:3\ninitramfs sd_mod\nlacking virtio_scsi\n"
+            "kernel 6.1.0-13-amd64\npath /boot/initrd.img\nstamp 1:2:3:1\ninitramfs sd_mod\nlacking virtio_scsi\n"
             "kernel 5.0\nunified /boot/EFI/Linux/a.efi\nunreadable x\nkernel z\nstray vmlinuz-z\n"
         ),
         addresses=[

@@ -281,10 +281,10 @@ def test_kernels_of_another_shape_are_refused(text: str) -> None:
 
 
 def test_an_initramfs_that_is_as_it_was_keeps_what_was_read() -> None:
-    first = _facts(kernels=section("kernel 6.1\nstamp 1:2:3\ninitramfs sd_mod\n"))
-    assert first.initramfs_stamps == ("1:2:3",)
-    output = printed({**Inside().sections(), "kernels": section("kernel 6.1\nstamp 1:2:3\nsame\n")})
-    [kernel] = read(output, "one", first).kernels
+    first = _facts(kernels=section("kernel 6.1\nstamp 1:2:3:4\ninitramfs sd_mod\n"))
+    assert [kernel.stamp for kernel in first.read_kernels] == ["1:2:3:4"]
+    output = printed({**Inside().sections(), "kernels": section("kernel 6.1\nstamp 1:2:3:4\nsame\n")})
+    [kernel] = read(output, "one", first.read_kernels).kernels
     assert kernel.initramfs == {"sd_mod"}
 
 
