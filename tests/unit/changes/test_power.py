@@ -89,7 +89,7 @@ def test_it_is_looked_at_until_systemd_has_started_everything(tmp_path: Path) ->
         down()
         sections = life.inside.sections
 
-        def later() -> dict[str, str]:
+        def later() -> dict[str, bytes]:
             life.inside.systemd = next(looks) if life.is_on_new else "running\n"
             return sections()
 

@@ -195,8 +195,8 @@ def test_verdicts_that_start_no_fixer(tmp_path: Path, kernels: str, os: str, ver
 
 #: what facts.sh says of a RHEL 9 with two kernels
 TWO = (
-    "kernel 5.14.0-427.el9.x86_64\npath /boot/initramfs-5.14.0-427.el9.x86_64.img\nstamp 11:31457280:1\n"
-    "kernel 5.14.0-362.el9.x86_64\npath /boot/initramfs-5.14.0-362.el9.x86_64.img\nstamp 12:31457280:1\n"
+    "kernel 5.14.0-427.el9.x86_64\npath /boot/initramfs-5.14.0-427.el9.x86_64.img\nstamp 11:31457280:1:1\n"
+    "kernel 5.14.0-362.el9.x86_64\npath /boot/initramfs-5.14.0-362.el9.x86_64.img\nstamp 12:31457280:1:1\n"
 )
 #: /etc/mkinitcpio.conf of archlinux/mkinitcpio, shortened to what is not a comment
 ARCH = (
@@ -205,10 +205,10 @@ ARCH = (
 )
 #: /etc/mkinitfs/mkinitfs.conf as Alpine's setup-disk leaves it
 ALPINE = 'features="{}"\n'
-ALPINE_KERNEL = "kernel 6.6.31-0-virt\npath /boot/initramfs-virt\nstamp 1:9000000:1\n"
+ALPINE_KERNEL = "kernel 6.6.31-0-virt\npath /boot/initramfs-virt\nstamp 1:9000000:1:1\n"
 
 
-ARCH_KERNEL = "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n"
+ARCH_KERNEL = "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1:1\n"
 #: /etc/mkinitcpio.d/linux.preset (mkinitcpio.d/hook.preset of archlinux/mkinitcpio)
 PRESET = (
     "# mkinitcpio preset file for the 'linux' package\n\n#ALL_config=\"/etc/mkinitcpio.conf\"\n"
@@ -246,7 +246,7 @@ DRACUT_ALL = " && ".join(
         ),
         pytest.param(
             "mkinitcpio",
-            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n",
+            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1:1\n",
             "/etc/mkinitcpio.conf",
             ARCH.format(""),
             ARCH.format("virtio_pci virtio_scsi sd_mod"),
@@ -255,7 +255,7 @@ DRACUT_ALL = " && ".join(
         ),
         pytest.param(
             "mkinitcpio",
-            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n",
+            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1:1\n",
             "/etc/mkinitcpio.conf",
             'MODULES="loop virtio_pci"\n',
             'MODULES="loop virtio_pci virtio_scsi sd_mod"\n',
@@ -313,7 +313,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
     [
         pytest.param(
             {},
-            "kernel 6.1\npath /boot/initrd.img-6.1\nstamp 1:62914560:1\n",
+            "kernel 6.1\npath /boot/initrd.img-6.1\nstamp 1:62914560:1:1\n",
             ("update-initramfs", "mkinitramfs"),
             60_000,
             "/boot has 58.6 MiB free, a new initramfs takes 67.0 MiB: remove old kernels",
@@ -345,7 +345,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
         pytest.param({}, "kernel 6.1\nno-initramfs\n", ("dracut",), 400_000, "no kernel in /boot has", id="none"),
         pytest.param(
             {},
-            "kernel 6.8.9\npath /efi/m/6.8.9/initrd\nfree 20000\nstamp 1:31457280:1\n",
+            "kernel 6.8.9\npath /efi/m/6.8.9/initrd\nfree 20000\nstamp 1:31457280:1:1\n",
             ("dracut",),
             400_000,
             "/efi/m/6.8.9/initrd has 19.5 MiB free, a new initramfs takes 34.0 MiB",
@@ -388,7 +388,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
         ),
         pytest.param(
             {"/etc/mkinitcpio.conf": "MODULES=()\n"},
-            "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1\n",
+            "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1:1\n",
             ("mkinitcpio",),
             400_000,
             "build /efi/EFI/Linux/arch.efi again",
