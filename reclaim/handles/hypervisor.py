@@ -47,7 +47,11 @@ _THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
 _BY_SSH = ("ssh", "paramiko")
 #: libvirt's errors about a URI
-_WRONG_URI = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_ARG)
+_WRONG_URI = (
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
 DEFAULT_URI = "qemu:///system"
 T = TypeVar("T")
 
@@ -399,8 +403,10 @@ def _hint(uri: str, exc: libvirt.libvirtError) -> str:
     # libvirt's test driver has no daemon
     if uri.startswith("test:") or exc.get_error_code() in _WRONG_URI:
         return ""
+    if uri.partition("?")[0].endswith("/session"):
+        return " (libvirt starts a daemon of your own user for it: is libvirtd or virtqemud installed there?)"
     return (
-        " (is libvirtd running there, and may you use it? "
+        " (is libvirtd or virtqemud running there, and may you use it? "
         "Root may, and the members of the group libvirt)"
     )
 
