@@ -30,6 +30,7 @@ from reclaim.handles.guest import Guest
 from reclaim.handles.master import (
     Master,
     Target,
+    can_ask,
     options_of_uri,
     target_of_shell,
 )
@@ -329,6 +330,8 @@ def _connected(
         master.open()
         address = master.address(uri)
         seconds -= int(master.spent)
+    if address == uri and _is_by_ssh(uri) and can_ask():
+        seconds = None  # libvirt's ssh is its own, and may ask a person
     work = partial(_opened, uri, address, shell, inventory, readonly=readonly)
     try:
         hypervisor = worker.within(seconds, work)

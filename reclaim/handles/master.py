@@ -204,7 +204,7 @@ class Master:
             self._log_in()
         except LoginRefused:
             is_batch = _NO_TTY[1] in self.target.options
-            if is_batch or not _can_ask() or not self._is_let_in_by_a_person():
+            if is_batch or not can_ask() or not self._is_let_in_by_a_person():
                 raise
 
     def try_open(self) -> None:
@@ -409,7 +409,7 @@ def _found(pattern: str, said: str) -> str:
     return match[1] if match else ""
 
 
-def _can_ask() -> bool:
+def can_ask() -> bool:
     """True if ssh can ask a person: on a terminal, or by the program in SSH_ASKPASS (ssh(1))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
