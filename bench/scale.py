@@ -281,7 +281,9 @@ def described(
     options: argparse.Namespace, every: list[Round], taken: dict[str, float]
 ) -> str:
     """Return the tables of docs/scale.md."""
-    shown = [each for each in every if each.week in (1, 2, 4, 13, 26, 39, every[-1].week)]
+    shown = [
+        each for each in every if each.week in (1, 2, 4, 13, 26, 39, every[-1].week)
+    ]
     counted = " and ".join(COUNTED)
     fleet = f"{options.hypervisors:,} hypervisors with {options.guests} guests each"
     loaded = (
