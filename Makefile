@@ -6,9 +6,9 @@ PY := .venv/bin/python
 ARGS ?=
 FUZZ_SECONDS ?= 120
 SUITE ?= trixie
-QUICK := not slow and not sshd and not guest and not browser and not node and not long
+QUICK := not slow and not sshd and not fleet and not guest and not browser and not node and not long
 
-.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table hosts lab-clean wheels deb help
+.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table fleet-lab hosts lab-clean wheels deb help
 
 help:
 	@echo "make audit      audit this machine's guests; its status is 0 if all holds and 1 if not (reclaim audit has more)"
@@ -28,6 +28,7 @@ help:
 	@echo "make soak       hundreds of runs of --fix and undo, also on a real guest: memory, descriptors, threads and files do not grow"
 	@echo "make faults-table  run the tests of faults, and write their counts into docs/faults.md"
 	@echo "make lint       ruff, its formatter, mypy, and the rules of imports between packages"
+	@echo "make fleet-lab  runs with --hosts on five hypervisors in network namespaces, also the tests that make test leaves out"
 	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too, '--set package': the Debian package alone (also SUITE=bookworm), '--set truth': make truth there, into docs/"
 	@echo "make wheels     a folder (dist/, or ARGS) of wheels, from which reclaim is installed without a package index"
 	@echo "make deb        the Debian package for the Debian of this machine, into dist/ (or ARGS)"
@@ -123,6 +124,10 @@ bench:
 backup-table:
 	@scripts/setup.sh test
 	@$(PY) -m bench.backups --write docs/backups.md $(ARGS)
+
+fleet-lab:
+	@scripts/setup.sh test
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/fleet -rs $(ARGS)
 
 hosts:
 	@scripts/setup.sh test

@@ -19,6 +19,8 @@ sshd=(openssh-client sudo fish tcsh)
 # the alert rules are tested by promtool; where a service manager runs, its package would start a server
 monitoring=()
 [ -d /run/systemd/system ] || monitoring+=(prometheus)
+# hypervisors in network namespaces (lab.netns.site names the tools)
+fleet=(iproute2 openssh-client util-linux)
 # the report is tested in a browser, by driver; its HTML and its accessibility by packages of npm
 browser=(chromium chromium-driver)
 web=tests/browser
@@ -129,7 +131,7 @@ system_packages() {
         mapfile -t tools < <(absent "${tools[@]}")
         if [ ${#tools[@]} -gt 0 ] && may_install && ! has_package_lists; then apt_get update; fi
         mapfile -t wanted < <(
-            absent "${guests[@]}" "${sshd[@]}"
+            absent "${guests[@]}" "${sshd[@]}" "${fleet[@]}"
             [ ${#monitoring[@]} = 0 ] || absent "${monitoring[@]}"
             [ ${#tools[@]} = 0 ] || offered "${tools[@]}"
         )

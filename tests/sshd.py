@@ -38,6 +38,7 @@ PidFile none
 PasswordAuthentication no
 Banner /run/banner
 MaxSessions 20
+Subsystem sftp internal-sftp
 """
 _START = """\
 set -eu

@@ -1,0 +1,1 @@
+"""The collection reclaim.fleet, played against this machine: its hosts are folders."""
