@@ -80,7 +80,12 @@ def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
     if given.inventory is not None and (given.page, given.metrics) == (None, None):
         raise ReclaimError("--inventory goes with --page or --metrics alone")
     names = expected.read(given.inventory) if given.inventory else None
-    merged = merge(given.places, path, datetime.now(timezone.utc), warn)
+    try:
+        merged = merge(given.places, path, datetime.now(timezone.utc), warn)
+    except KeyboardInterrupt:
+        raise ReclaimError(
+            f"stopped: nothing was merged, and {path} is as it was"
+        ) from None
     say(f"{_in_words(merged)}: {printable(str(path))}")
     for file, writer in ((given.page, shown.write), (given.metrics, exported.write)):
         if file is not None:
