@@ -198,12 +198,14 @@ def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
         _write(path, given.page, shown.write, names, warn)
         say(printable(str(given.page)))
         return 0
-    with (
-        schema.reading(path, warn) as connection,
-        sql.limited(connection, given.seconds),
-    ):
-        asked = _put(connection, question, given, names)
-        _print(asked, given, say)
+    try:
+        with (
+            schema.reading(path, warn) as connection,
+            sql.limited(connection, given.seconds),
+        ):
+            _print(_put(connection, question, given, names), given, say)
+    except KeyboardInterrupt:
+        raise ReclaimError("stopped before the answer was whole") from None
     if question is not None and question.takes_inventory and names is None:
         warn(
             "note: without --inventory a hypervisor that was never heard from is not known"
