@@ -6,9 +6,9 @@ PY := .venv/bin/python
 ARGS ?=
 FUZZ_SECONDS ?= 120
 SUITE ?= trixie
-QUICK := not slow and not sshd and not guest and not browser and not node and not long
+QUICK := not slow and not sshd and not fleet and not guest and not browser and not node and not long
 
-.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table hosts lab-clean wheels bundle deb help
+.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table fleet-lab hosts lab-clean wheels bundle deb help
 
 help:
 	@echo "make audit      audit this machine's guests; its status is 0 if all holds and 1 if not (reclaim audit has more)"
@@ -21,13 +21,14 @@ help:
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make truth      count the bytes that come back from real guests on many machine types, buses, images and filesystems; into docs/truth.md"
-	@echo "make bench      compare definitions with pytest, zeros with fallocate, a run in a large archive, --prove with the guest's own writes"
+	@echo "make bench      compare definitions with pytest, zeros with fallocate, a run in a large archive, merges of a thousand hypervisors, --prove with the guest's own writes"
 	@echo "make backup-table  measure the cost of rsync's options on btrfs with snapshots; into docs/backups.md"
 	@echo "make kills      SIGKILL at both sides of every point of a run, and in the power cycle of a real guest"
 	@echo "make fuzz       hostile input for every parser, for FUZZ_SECONDS (120); guided by coverage too if atheris can be installed"
 	@echo "make soak       hundreds of runs of --fix and undo, also on a real guest: memory, descriptors, threads and files do not grow"
 	@echo "make faults-table  run the tests of faults, and write their counts into docs/faults.md"
 	@echo "make lint       ruff, its formatter, mypy, and the rules of imports between packages"
+	@echo "make fleet-lab  runs with --hosts on five hypervisors in network namespaces, also the tests that make test leaves out"
 	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too, '--set package': the Debian package alone (also SUITE=bookworm), '--set truth': make truth there, into docs/"
 	@echo "make wheels     a folder (dist/, or ARGS) of wheels, from which reclaim is installed without a package index"
 	@echo "make bundle     one file (in dist/, or ARGS) from which Ansible installs reclaim on hypervisors; for RECLAIM_PYTHON (/usr/bin/python3)"
@@ -118,11 +119,16 @@ bench:
 	@$(PY) -m bench.zeros
 	@$(PY) -m bench.fleet
 	@$(PY) -m bench.archive
+	@$(PY) -m bench.scale --weeks 2
 	@$(PY) -m bench.prove
 
 backup-table:
 	@scripts/setup.sh test
 	@$(PY) -m bench.backups --write docs/backups.md $(ARGS)
+
+fleet-lab:
+	@scripts/setup.sh test
+	@RECLAIM_GUESTS=all $(PY) -m pytest tests/fleet -rs $(ARGS)
 
 hosts:
 	@scripts/setup.sh test

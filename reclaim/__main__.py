@@ -24,6 +24,7 @@ from reclaim.backups.verify import verify
 from reclaim.base import home, nearest
 from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
+from reclaim.database import verb as database_verbs
 from reclaim.engine import journal
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -210,6 +211,14 @@ def _timer(given: argparse.Namespace) -> int:
     return timer_verb.run(given, _say)
 
 
+def _merge(given: argparse.Namespace) -> int:
+    return database_verbs.run_merge(given, _say, _warn)
+
+
+def _ask(given: argparse.Namespace) -> int:
+    return database_verbs.run_ask(given, _say, _warn)
+
+
 def _new(given: argparse.Namespace) -> int:
     order = scaffold.Order(given.slug, given.title, given.handle, given.stage)
     scaffold.new(order, _say)
@@ -228,6 +237,10 @@ def _say(text: str) -> None:
         print(printable(text, lines=True), flush=True)  # noqa: T201
     except OSError as exc:  # no reason to stop an undo half way
         _print_no_more(exc)
+
+
+def _warn(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _show(text: object, end: str = "\n") -> int:
@@ -379,6 +392,8 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
                 _diff,
             ),
             Verb("index", "make index.html of all runs again", _declare_index, _index),
+            Verb("merge", database_verbs.MERGE, database_verbs.declare_merge, _merge),
+            Verb("ask", database_verbs.ASK, database_verbs.declare_ask, _ask),
         ),
     ),
     (

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -603,12 +603,30 @@ def _look(session: pytest.Session, run: Run) -> None:
         run.gather(guests, progress)
         with progress.watch("counting bytes on the host"):
             run.measure(guests)
+    if _can_judge_ahead(session, run):
+        run.judge_ahead(list(_rows(session)), progress)
     progress.clear()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
     if reporter.verbosity < 0:
         reporter._show_progress_info = False  # noqa: SLF001 (a percentage of no letters)
     gc.freeze()  # the collected items stay to the end: the collector need not look at them again and again
+
+
+def _can_judge_ahead(session: pytest.Session, run: Run) -> bool:
+    """True if there are several hypervisors, and the rows of one do not depend on what was done to another."""
+    options, given = run.options, session.config.option
+    changes = options.mode == "fix" or options.boot_stopped or options.prove
+    reached = [part for part in run.parts if not part.unreached]
+    # of a run that stops at the first failure, or that somebody watches, pytest decides how far it gets
+    return len(reached) > 1 and not (changes or given.maxfail or given.usepdb)
+
+
+def _rows(session: pytest.Session) -> Iterator[tuple[Requirement, Subject]]:
+    for item in session.items:
+        subject = _subject(item)
+        if subject is not None and _requirement(item) is not reach.REACH:
+            yield _requirement(item), subject
 
 
 def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:

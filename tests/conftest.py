@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from lab import host
+from lab.netns import site
+from tests import temporary
 
 _MODULES = Path(__file__).parent / "browser/node_modules"
 
@@ -24,6 +26,8 @@ def _missing(marker: str) -> str:
     """Why tests with *marker* cannot run here; empty where they can."""
     if marker == "guest":
         return "; ".join(host.missing())
+    if marker == "fleet":
+        return "; ".join(site.missing())
     programs = {
         "browser": ("chromium", "chromedriver"),
         "node": ("node",),
@@ -42,15 +46,26 @@ _NEEDS = {
     "guest": ("real guests", "no real guest here"),
     "browser": ("browser tests", "no browser here"),
     "sshd": ("tests of ssh", "no ssh here"),
+    "fleet": ("hosts in network namespaces", "no hosts here"),
     "node": ("npm's tools", "no tools of npm here"),
 }
 
 
+_SESSION: list[temporary.Session] = []
+
+
 def pytest_configure() -> None:
+    if session := temporary.begin():
+        _SESSION.append(session)
     # started in the background or by nohup, as CI may be, processes inherit that these are ignored, and ours hand it on
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, default)
+
+
+def pytest_unconfigure() -> None:
+    while _SESSION:
+        _SESSION.pop().end()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

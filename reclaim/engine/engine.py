@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import libvirt
@@ -45,6 +46,7 @@ from reclaim.handles.guest import OFF, UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inventory import Waiver
 from reclaim.inventory.windows import Closed
+from reclaim.processes import worker
 from reclaim.requirement import Requirement, catalogue
 
 Mode = Literal["audit", "plan", "fix"]
@@ -208,6 +210,10 @@ class Engine:
     force: bool = False
     boot_stopped: bool = False
     results: dict[_Key, Result] = field(default_factory=dict)
+    #: judgements that were made before their turn, each with the seconds that it took
+    _ahead: dict[_Key, tuple[Callable[[], Judgement], float]] = field(
+        default_factory=dict
+    )
     #: bytes that came back from copies; `reclaim.space.measured` counts those of guests' disks
     freed: int = 0
     _planned: dict[str, Definition] = field(default_factory=dict)
@@ -228,6 +234,8 @@ class Engine:
     _unstartable: set[Guest] = field(default_factory=set)
     #: guests that were started to be looked into, and the number of that change
     _booted: dict[Guest, int] = field(default_factory=dict)
+    #: why such a guest could not be looked into, if it did not answer in time; else ""
+    _slow: dict[Guest, str] = field(default_factory=dict)
 
     def visit(self, guest: Guest) -> None:
         """Start *guest* if it is off and --boot-stopped was given. `leave` shuts it down again."""
@@ -247,7 +255,7 @@ class Engine:
             self._booted[guest] = self.journal.intend(
                 guest.name, guest.uuid, boot_stopped.SLUG, change
             )
-            change.apply(guest)
+            self._slow[guest] = change.apply(guest).get("note", "")
         except JournalLost as exc:
             self.stopped = str(exc)
             guest.unstarted = self._why_stopped()
@@ -298,7 +306,7 @@ class Engine:
         guest.forget(inside=False)
         for result in self.results.values():
             if result.guest == guest.name:
-                _report_start(result, note, failed)
+                _report_start(result, _joined(note, self._slow.get(guest, "")), failed)
 
     def _drop_power_cycles(self, guest: Guest) -> None:
         """Drop every power cycle of *guest* that waits for its end: neither this run nor a later one is to start it."""
@@ -319,8 +327,9 @@ class Engine:
         if self._asked:
             self.look_after()
         # if this is interrupted there is no row
-        judgement = judge(requirement, subject)
+        judgement, seconds = self._judged(requirement, subject)
         result = self.result(requirement, subject)
+        result.seconds += seconds
         result.take(judgement)
         if result.verdict is Verdict.ERROR and self._is_reconnected():
             result.take(judge(requirement, subject))
@@ -330,6 +339,23 @@ class Engine:
             result.left_off |= subject.guest.left_off is not None
         result.seconds += time.monotonic() - started
         return result
+
+    def judge_ahead(self, requirement: Requirement, subject: Subject) -> None:
+        """Judge a row before its turn, which takes the judgement, or the error. Nothing may change meanwhile."""
+        started = time.monotonic()
+        answer = worker.answered(partial(judge, requirement, subject))
+        seconds = time.monotonic() - started
+        self._ahead[(requirement.slug, *subject.key)] = answer, seconds
+
+    def _judged(
+        self, requirement: Requirement, subject: Subject
+    ) -> tuple[Judgement, float]:
+        """Judge a row. Return the judgement, and the seconds if it was made before."""
+        before = self._ahead.pop((requirement.slug, *subject.key), None)
+        if before is None:
+            return judge(requirement, subject), 0
+        answer, seconds = before
+        return answer(), seconds
 
     def result(self, requirement: Requirement, subject: Subject) -> Result:
         """Return the row of *requirement* for *subject*, a new one if there is none."""

@@ -27,7 +27,14 @@ from reclaim.base.errors import (
 from reclaim.base.home import SAFE
 from reclaim.base.text import counted, some
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import declared, document, journal, reach, several
+from reclaim.engine import (
+    declared,
+    document,
+    journal,
+    reach,
+    remembered,
+    several,
+)
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
@@ -43,16 +50,19 @@ from reclaim.handles.hypervisor import (
 )
 from reclaim.handles.lock import LockHeld, lock, others_at_work
 from reclaim.handles.master import is_asking
+from reclaim.handles.node import Node
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
 from reclaim.record import record, results
-from reclaim.requirement import catalogue
+from reclaim.requirement import Requirement, catalogue
 from reclaim.space import measured
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
 #: hypervisors that are connected to, and asked, at a time
 _HOSTS_AT_ONCE = 10
+#: guests whose definitions are read at once and kept until they are judged: 30 KiB each
+_READ_AHEAD = 2000
 #: seconds between two lines about hypervisors that do not answer
 _WAITS_SECONDS = 10.0
 #: with these errors the folder of reports is well chosen, but full or failing
@@ -133,6 +143,7 @@ class Run:
         inventory = file.inventory if file is not None else Inventory()
         for hypervisor in self._hypervisors(inventory):
             self.parts.append(self._part(hypervisor))
+        self._read_definitions()
         if not options.definitions_only:
             self._find_backups(folders)
         if file is not None:
@@ -193,6 +204,23 @@ class Run:
         )
         return Part(hypervisor, guests, engine, folder, why)
 
+    def _read_definitions(self) -> None:
+        """Read the definitions of guests on other machines side by side: an answer takes a way there and back."""
+        guests = [
+            guest
+            for part in self.parts
+            for guest in part.guests
+            if not part.hypervisor.is_local
+        ]
+        if len(guests) > _READ_AHEAD:
+            return  # they are read one by one, and not kept
+        reading = worker.each(
+            Guest.read, guests, _AT_ONCE, _PROGRESS_SECONDS, attrgetter("hypervisor")
+        )
+        with closing(reading):
+            for left in reading:
+                del left
+
     def _find_backups(self, folders: list[BackupNotes]) -> None:
         """Find the copies and jobs of every hypervisor. A copy that fits no disk anywhere gets one row."""
         parts = [part for part in self.parts if not part.unreached]
@@ -225,6 +253,8 @@ class Run:
             self._give_home(part)
             if not part.homeless:
                 self._made.append(part.folder)
+            if self.options.mode != "fix":
+                remembered.recall(part)
             self._read_journals(part)
             if part.unreached:
                 reach.row(part)  # also if the run is stopped before its turn
@@ -314,7 +344,7 @@ class Run:
 
     def gather(self, guests: Iterable[Guest], progress: Callable[[str], None]) -> None:
         """Look into all *guests* at once. Failures are kept, and the checks report them."""
-        waiting = [guest for guest in guests if _is_open(guest)]
+        waiting = self._open(guests)
         started = time.monotonic()
         with closing(
             worker.each(
@@ -335,6 +365,44 @@ class Run:
                 progress(
                     f"looked into {len(waiting) - len(left)} of {counted(len(waiting), 'guest')}{waits}"
                 )
+
+    def _open(self, guests: Iterable[Guest]) -> list[Guest]:
+        """Return those of *guests* that can be looked into. The hypervisors are asked side by side."""
+        groups: dict[Node, list[Guest]] = {}
+        for guest in guests:
+            groups.setdefault(guest.hypervisor, []).append(guest)
+        asked = worker.together(
+            lambda group: list(filter(_is_open, group)),
+            list(groups.values()),
+            _HOSTS_AT_ONCE,
+        )
+        return list(chain.from_iterable(asked))
+
+    def judge_ahead(
+        self,
+        rows: Iterable[tuple[Requirement, Subject]],
+        progress: Callable[[str], None],
+    ) -> None:
+        """Judge *rows* of several hypervisors side by side: each waits for its own. Nothing is changed meanwhile."""
+        groups: dict[Node, list[tuple[Requirement, Subject]]] = {}
+        for requirement, subject in rows:
+            groups.setdefault(subject.hypervisor, []).append((requirement, subject))
+        parts = [part for part in self.parts if part.hypervisor in groups]
+
+        def judge(part: Part) -> None:
+            for requirement, subject in groups[part.hypervisor]:
+                worker.expect_wanted()
+                part.engine.judge_ahead(requirement, subject)
+
+        def waits(left: list[Part]) -> None:
+            names = some([part.hypervisor.name for part in left], _TOLD)
+            done = len(parts) - len(left)
+            behind = f"; waiting for {names}" if left else ""
+            progress(
+                f"judged the guests of {done} of {counted(len(parts), 'hypervisor')}{behind}"
+            )
+
+        worker.together(judge, parts, _HOSTS_AT_ONCE, waits)
 
     def leave(self, guest: Guest) -> None:
         """Shut *guest* down again, now that it is judged, if the run started it to look into it."""
@@ -396,6 +464,8 @@ class Run:
             yield f"there is no record of this run: {part.folder}: {exc.strerror}"
             return
         part.is_written = True
+        with suppress(OSError):  # then the next run reads more
+            remembered.keep(part)
         try:
             results.point_latest(part.folder)
         except OSError as exc:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from testinfra.backend.local import LocalBackend
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
+from reclaim.base.cached import kept
 from reclaim.base.errors import ProbeError, ReclaimError, Unreachable
 from reclaim.base.text import libvirt_words, printable
 from reclaim.handles.clock import this_machines
@@ -46,7 +47,11 @@ _THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
 _BY_SSH = ("ssh", "paramiko")
 #: libvirt's errors about a URI
-_WRONG_URI = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_ARG)
+_WRONG_URI = (
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
 DEFAULT_URI = "qemu:///system"
 T = TypeVar("T")
 
@@ -63,8 +68,8 @@ class Hypervisor(Node):
         """Hang up: the guests' connections by ssh, then libvirt's, then the one that these went by."""
         for guest in self.guests:
             guest.hang_up()
-        if "sockets" in self.__dict__:
-            shutil.rmtree(self.sockets, ignore_errors=True)
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
         try:
             self.connection.close()
         finally:
@@ -75,7 +80,7 @@ class Hypervisor(Node):
             guest.domain = domains.get(guest.uuid, guest.domain)
             guest.forget()
 
-    @cached_property
+    @kept
     def guest_names(self) -> frozenset[str]:
         return frozenset(guest.name for guest in self.guests)
 
@@ -131,11 +136,11 @@ class Unreached(Hypervisor):
     #: the reason, in one line
     why: str = ""
 
-    @cached_property
+    @kept
     def hostname(self) -> str | None:
         return None  # only libvirt knows it
 
-    @cached_property
+    @kept
     def name(self) -> str:
         return place_of(self.host or self.uri, port=False)
 
@@ -395,8 +400,10 @@ def _hint(uri: str, exc: libvirt.libvirtError) -> str:
     # libvirt's test driver has no daemon
     if uri.startswith("test:") or exc.get_error_code() in _WRONG_URI:
         return ""
+    if uri.partition("?")[0].endswith("/session"):
+        return " (libvirt starts a daemon of your own user for it: is libvirtd or virtqemud installed there?)"
     return (
-        " (is libvirtd running there, and may you use it? "
+        " (is libvirtd or virtqemud running there, and may you use it? "
         "Root may, and the members of the group libvirt)"
     )
 

@@ -19,13 +19,13 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from testinfra.backend.ssh import SshBackend
 
+from reclaim.base.cached import kept
 from reclaim.base.errors import ReclaimError, Unreachable
 from reclaim.base.text import last_words, printable
 from reclaim.processes import child, worker
@@ -145,12 +145,13 @@ class Master:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _end: Callable[[], object] = lambda: None
 
-    @cached_property
+    @kept
     def folder(self) -> Path:
         """A private folder, which is removed with the connection, at the latest at the end of this process."""
-        folder = folder_of_sockets()
-        self._end = weakref.finalize(self, _end, folder)
-        return folder
+        with self._lock:
+            folder = folder_of_sockets()
+            self._end = weakref.finalize(self, _end, folder)
+            return folder
 
     @property
     def path(self) -> Path:
@@ -320,7 +321,7 @@ class Master:
 
     # For libvirt
 
-    @cached_property
+    @kept
     def _program(self) -> str | None:
         """A program that is ssh with our options; None if every place for it forbids to execute files."""
         ssh = shutil.which("ssh") or "ssh"

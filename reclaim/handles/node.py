@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import libvirt
 from testinfra.host import Host
 
+from reclaim.base.cached import kept
 from reclaim.base.errors import ProbeError, Unreachable
 from reclaim.base.text import last_words, libvirt_words
 from reclaim.definition import firmware, machine_type
@@ -69,6 +70,9 @@ class Node:
     clock: Clock | None = None
     _allocated_and_size: dict[str, tuple[int, int]] = field(default_factory=dict)
     _strain: float = 1
+    _sockets: Path | None = None
+    # guests are looked into side by side
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     #: emulator -> why libvirt cannot use it, for those that were asked about
     _unusable: dict[str, str | None] = field(default_factory=dict)
     #: the time.monotonic() until which that figure serves
@@ -83,14 +87,14 @@ class Node:
             self.clock = clock_of(self.shell)
         return self.clock()
 
-    @cached_property
+    @kept
     def hostname(self) -> str | None:
         """Return libvirt's name of the machine; the test driver is no machine."""
         if self.is_test_driver:
             return "test-driver"
         return str(self.connection.getHostname())
 
-    @cached_property
+    @kept
     def name(self) -> str:
         """Return the name that all output has: the host name, unless a run gives it one by which it is known apart."""
         return self.hostname or ""
@@ -100,7 +104,7 @@ class Node:
         """Return `name` as a folder below reports/."""
         return folder_of(self.name)
 
-    @cached_property
+    @kept
     def identity(self) -> str:
         """Return one text for each hypervisor: `qemu:///system` and `qemu+ssh://localhost/system` are one.
 
@@ -123,7 +127,7 @@ class Node:
         """
         _ = self.hostname, self.libvirt_version, self.qemu_version, self.identity
 
-    @cached_property
+    @kept
     def is_test_driver(self) -> bool:
         return str(self.connection.getType()).lower() == "test"
 
@@ -132,12 +136,15 @@ class Node:
         """True if its shell is on the machine that this runs on."""
         return bool(self.shell.backend.NAME == "local")
 
-    @cached_property
+    @property
     def sockets(self) -> Path:
         """A private folder for the sockets of connections by ssh into guests."""
-        return folder_of_sockets()
+        with self._lock:
+            if self._sockets is None:
+                self._sockets = folder_of_sockets()
+            return self._sockets
 
-    @cached_property
+    @kept
     def refused_live(self) -> dict[str, str]:
         """Return the changes that libvirt does not make to a running guest, in its words.
 
@@ -145,16 +152,16 @@ class Node:
         """
         return refusals.known(self.connection.getLibVersion())
 
-    @cached_property
+    @kept
     def libvirt_version(self) -> str:
         return dotted(self.connection.getLibVersion())
 
-    @cached_property
+    @kept
     def qemu_version(self) -> str | None:
         """Return the default emulator's version; None on a driver that has none."""
         return None if self.is_test_driver else dotted(self.connection.getVersion())
 
-    @cached_property
+    @kept
     def machines(self) -> dict[tuple[str, str], list[OfferedMachine]]:
         """(architecture, emulator) -> the machine types its QEMU offers, under canonical names."""
         machines: dict[tuple[str, str], list[OfferedMachine]] = {}
@@ -216,7 +223,7 @@ class Node:
     def forget(self, *, inside: bool = True) -> None:
         """Do nothing: contents of files are not cached, and a copy is read anew when it has changed."""
 
-    @cached_property
+    @kept
     def machine_aliases(self) -> dict[tuple[str, str], dict[str, str]]:
         """(architecture, emulator) -> the types that its QEMU means by `pc`, `q35` and the like."""
         aliases: dict[tuple[str, str], dict[str, str]] = {}
@@ -225,7 +232,7 @@ class Node:
                 aliases.setdefault(key, {})[machine.text or ""] = canonical
         return aliases
 
-    @cached_property
+    @kept
     def _listed_machines(self) -> list[tuple[tuple[str, str], Element]]:
         return [
             ((arch.get("name", ""), arch.findtext("emulator") or ""), machine)
@@ -233,7 +240,7 @@ class Node:
             for machine in arch.iter("machine")
         ]
 
-    @cached_property
+    @kept
     def _capabilities(self) -> Element:
         return parse_xml(self.connection.getCapabilities(), f"{self.uri}: capabilities")
 
@@ -255,7 +262,12 @@ class Node:
             return reason
         offered = self.offered(definition)
         name = self.canonical_machine(definition) if offered else None
-        return machine_type.why_not_offered(name, offered) if name else None
+        if name is None:
+            return None
+        aliases = _of_emulator(self.machine_aliases, definition)
+        return machine_type.why_not_offered(
+            name, offered, is_resolved=aliases is not None
+        )
 
     def why_no_emulator(self, definition: Definition) -> str | None:
         """Return why libvirt cannot use the emulator of *definition*; None if it can, or was not to be asked.

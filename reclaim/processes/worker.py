@@ -118,7 +118,7 @@ def together(
     answers: dict[int, Callable[[], R]] = {}
 
     def do(place: int) -> None:
-        answers[place] = _answer(partial(work, items[place]))
+        answers[place] = answered(partial(work, items[place]))
 
     with closing(each(do, range(len(items)), at_once, _TOLD_SECONDS)) as doing:
         for left in doing:
@@ -157,7 +157,7 @@ def within(seconds: float | None, work: Callable[[], T]) -> T:
     started end: a library that waits for one of them returns then.
     """
     answers = queue.SimpleQueue[Callable[[], T]]()
-    worker = _Worker(lambda: answers.put(_answer(work)), threading.Event())
+    worker = _Worker(lambda: answers.put(answered(work)), threading.Event())
     worker.start()
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
@@ -175,7 +175,7 @@ def within(seconds: float | None, work: Callable[[], T]) -> T:
     return answer()
 
 
-def _answer(work: Callable[[], T]) -> Callable[[], T]:
+def answered(work: Callable[[], T]) -> Callable[[], T]:
     """Do *work*. Return a function that returns its result, or raises its error."""
     try:
         answer = work()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
@@ -27,7 +28,7 @@ _NARROW = (
 _NARROW_SHORT = re.compile(r"-[vqsl]*[kmx].*", re.DOTALL)
 _BROKEN = (Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.ERROR)
 
-_Key = tuple[str | None, ...]
+Key = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,10 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     """
     comparison = Comparison()
     verdicts = _verdicts(earlier)
-    paths = _paths(now)
-    alone = _alone(now)
+    paths = paths_of(now)
+    alone = alone_in(now.results)
     for row in now.results:
-        keys = _keys(row, paths, alone)
+        keys = keys_of(row, paths, alone)
         before = next((verdicts[key] for key in keys if key in verdicts), None)
         comparison.add(Turn(row, before))
     if not earlier:
@@ -117,20 +118,36 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     return comparison
 
 
-def _verdicts(records: Sequence[Record]) -> dict[_Key, Verdict]:
+def _verdicts(records: Sequence[Record]) -> dict[Key, Verdict]:
     """The newest verdict for each row, under every key that the row may be found by again."""
-    verdicts: dict[_Key, Verdict] = {}
+    verdicts: dict[Key, Verdict] = {}
     for record in records:
-        paths, alone = _paths(record), _alone(record)
+        paths, alone = paths_of(record), alone_in(record.results)
         for row in record.results:
-            for key in _keys(row, paths, alone):
+            for key in keys_of(row, paths, alone):
                 verdicts.setdefault(key, row.verdict)
     return verdicts
 
 
-def _keys(
-    row: Row, paths: dict[tuple[str, str], str], alone: set[str]
-) -> Iterator[_Key]:
+class NamedRow(Protocol):
+    """A row, here or in a database: the names that it is known by."""
+
+    @property
+    def requirement(self) -> str: ...
+
+    @property
+    def guest(self) -> str | None: ...
+
+    @property
+    def disk(self) -> str | None: ...
+
+    @property
+    def backup(self) -> str | None: ...
+
+
+def keys_of(
+    row: NamedRow, paths: dict[tuple[str, str], str], alone: set[str]
+) -> Iterator[Key]:
     """Yield the keys of a row, the best first: a copy's path, a disk's image, since mending renames its target."""
     if row.guest is None or row.disk is None or row.backup is not None:
         yield row.requirement, row.guest, "backup", row.backup
@@ -143,14 +160,14 @@ def _keys(
         yield row.requirement, row.guest, "only"
 
 
-def _paths(record: Record) -> dict[tuple[str, str], str]:
+def paths_of(record: Record) -> dict[tuple[str, str], str]:
     return {(disk.guest, disk.disk): disk.path for disk in record.storage if disk.path}
 
 
-def _alone(record: Record) -> set[str]:
+def alone_in(rows: Iterable[NamedRow]) -> set[str]:
     """Return the guests with one disk."""
     disks: dict[str, set[str]] = {}
-    for row in record.results:
+    for row in rows:
         if row.guest is None or row.disk is None:
             continue
         disks.setdefault(row.guest, set()).add(row.disk)

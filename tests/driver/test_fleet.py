@@ -62,7 +62,7 @@ def test_a_fleet_too_large_for_pytest_html_gets_the_static_page(tmp_path: Path) 
 def test_definitions_that_were_dropped_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin, "_KEPT", 0)
     guest = opened(tmp_path, domain_xml(disk_xml())).guests[0]
-    run: Any = SimpleNamespace(parts=[SimpleNamespace(guests=[guest])])
+    run: Any = SimpleNamespace(parts=[SimpleNamespace(guests=[guest], unreached="")])
     found = list(plugin._found(run, catalogue()["disk-discard"]))
     assert [one.disk.name for one in found if one.disk] == ["vda"]
     assert "persistent" not in vars(guest)

@@ -87,6 +87,12 @@ def test_two_of_one_name_do_not_share_a_folder(tmp_path: Path) -> None:
     outcome = audit(tmp_path / "reports", "--hosts", "ssh://root@one:22,two", "--definitions-only")
     assert outcome.status == 1
     assert sorted(documents(outcome)) == ["test-driver-one:22", "test-driver-two"]
+    alone = audit(tmp_path / "alone", "--definitions-only").document["results"]
+    for document in documents(outcome).values():
+        keys = ("requirement", "guest", "disk", "verdict", "reason", "evidence")
+        assert [[row[key] for key in keys] for row in document["results"]] == [
+            [row[key] for key in keys] for row in alone
+        ]
     folders = sorted(path.name for path in outcome.reports.iterdir() if path.is_dir())
     assert folders == ["test-driver-one_22", "test-driver-two"]
 

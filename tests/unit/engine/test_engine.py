@@ -174,6 +174,35 @@ def test_a_fault_of_ours_is_raised(tmp_path: Path) -> None:
         judge(_requirement(_titled("good"), check), subject(guest))
 
 
+def test_a_row_that_is_judged_ahead_is_judged_once(tmp_path: Path) -> None:
+    """Its turn takes the judgement, and a later look is a new one."""
+    guest = _one(tmp_path)
+    looks: list[Guest] = []
+
+    def check(guest: Guest) -> str:
+        looks.append(guest)
+        assert len(looks) > 1, "it was not there"
+        return "there"
+
+    one, again = engine(guest.hypervisor, tmp_path, "audit"), _requirement(_titled("good"), check)
+    one.judge_ahead(again, subject(guest))
+    assert one.results == {}
+    assert one.run(again, subject(guest)).reason == "it was not there"
+    assert looks == [guest]
+    assert one.run(again, subject(guest)).verdict is Verdict.COMPLIANT
+
+
+def test_a_fault_in_a_row_that_is_judged_ahead_is_raised_in_its_turn(tmp_path: Path) -> None:
+    def check(guest: Guest) -> str:
+        return str(guest.no_such_thing)  # type: ignore[attr-defined]
+
+    guest = _one(tmp_path)
+    one, faulty = engine(guest.hypervisor, tmp_path, "audit"), _requirement(_titled("good"), check)
+    one.judge_ahead(faulty, subject(guest))
+    with pytest.raises(AttributeError):
+        one.run(faulty, subject(guest))
+
+
 def test_a_waiver_is_the_users_word_and_nothing_is_looked_at(tmp_path: Path) -> None:
     inventory = Inventory(guest={"one": GuestNotes(waive={"disk-discard": Waiver(reason="thin pool\x1b below")})})
     guest = opened(tmp_path, domain_xml(disk_xml()), inventory=inventory).guests[0]

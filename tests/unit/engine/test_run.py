@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from reclaim.engine.engine import Subject, judge
 from reclaim.engine.journal import Journal
 from reclaim.engine.part import Options
 from reclaim.engine.run import Run
+from reclaim.handles.guest import Guest
 from reclaim.handles.lock import lock
 from reclaim.inventory import BackupNotes, GuestNotes, Inventory, Ssh, Waiver
 from reclaim.record.results import NAME
@@ -67,6 +69,28 @@ def test_a_guest_that_goes_meanwhile_costs_only_its_own_rows(tmp_path: Path, fle
     run.measure(guests, after=after)
     assert looked[-1] == "looked into 2 of 2 guests"
     assert {guest for guest, _ in run.parts[0].storage} == {"app", "db", "web"}
+
+
+def test_the_hypervisors_of_a_run_are_judged_side_by_side(tmp_path: Path, fleet: str) -> None:
+    """Each waits for its own: here each for a word of the other."""
+    run = Run(_options(tmp_path, fleet, hosts=("one", "two")))
+    run.open()
+    both = threading.Barrier(2, timeout=60)
+
+    def check(guest: Guest) -> str:
+        both.wait()
+        return f"seen on {guest.hypervisor.name}"
+
+    asked = replace(catalogue()["machine-type"], check=check)
+    rows = [(asked, Subject(part.hypervisor, guest)) for part in run.parts for guest in part.guests]
+    lines: list[str] = []
+    run.judge_ahead(rows, lines.append)
+    assert lines[0] == "judged the guests of 0 of 2 hypervisors; waiting for test-driver-one, test-driver-two"
+    assert lines[-1] == "judged the guests of 2 of 2 hypervisors"
+    for part in run.parts:
+        evidence = {part.engine.run(asked, Subject(part.hypervisor, guest)).evidence for guest in part.guests}
+        assert evidence == {f"seen on {part.hypervisor.name}"}
+    run.hang_up()
 
 
 def _options(folder: Path, uri: str, **more: Any) -> Options:

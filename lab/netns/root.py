@@ -1,0 +1,102 @@
+"""The files of a hypervisor: Debian with libvirt, QEMU and sshd, made once by mmdebstrap, and written to by none."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from lab import image, mounts, paths, tools
+from lab.error import LabError
+from lab.recipes import EXCLUDED, SUITE
+
+ADMIN = "admin"
+"""A user who is not root, and may become root by sudo without a password."""
+
+PACKAGES = (
+    "iproute2",
+    "libvirt-clients",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-daemon-system",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-libvirt",
+    "qemu-system-x86",
+    "qemu-utils",
+    "sudo",
+)
+
+_SCRIPT = f"""\
+useradd --create-home --shell /bin/bash --password '*' {ADMIN}
+printf '%s\\n' '{ADMIN} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{ADMIN}
+chmod 440 /etc/sudoers.d/{ADMIN}
+# each host has keys and an identity of its own
+rm -f /etc/ssh/ssh_host_* /etc/machine-id
+apt-get clean
+rm -rf /var/lib/apt/lists/*
+"""
+_PREFIX = "netns-root-"
+_MAKING = "making-netns-"
+
+
+@contextmanager
+def held() -> Iterator[Path]:
+    """Give the folder of the root, which no other run removes meanwhile; made in about a minute if it is not there.
+
+    Raises LabError if it cannot be made.
+    """
+    parts = (SUITE, PACKAGES, EXCLUDED, _SCRIPT)
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    whole = paths.cache() / f"{_PREFIX}{key}"
+    with ExitStack() as stack:
+        with (paths.cache() / "netns-root.lock").open("w", encoding="ascii") as making:
+            fcntl.flock(making, fcntl.LOCK_EX)
+            if not whole.is_dir():
+                _make(whole)
+            stack.enter_context(_locked(whole, fcntl.LOCK_SH))
+        yield whole
+
+
+def _make(whole: Path) -> None:
+    for stale in paths.cache().glob(f"{_PREFIX}*"):
+        with suppress(BlockingIOError), _locked(stale, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            _remove(stale)
+    for unfinished in paths.cache().glob(f"{_MAKING}*"):
+        _remove(unfinished)
+    beside = Path(tempfile.mkdtemp(prefix=_MAKING, dir=paths.cache()))
+    beside.chmod(0o755)
+    try:
+        script = beside / "script.sh"
+        script.write_text(_SCRIPT, encoding="utf-8")
+        image.install(
+            beside / "root",
+            PACKAGES,
+            [image.in_chroot(script)],
+            {"TMPDIR": str(beside)},
+        )
+        (beside / "root").rename(whole)
+    finally:
+        _remove(beside)
+
+
+@contextmanager
+def _locked(place: Path, kind: int) -> Iterator[None]:
+    """Hold a lock on a folder. Raises BlockingIOError if it is not free, and `kind` does not wait."""
+    handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove(place: Path) -> None:
+    if mounted := mounts.below(place):
+        raise LabError(f"still mounted, so nothing is removed there: {mounted[0]}")
+    if place.exists():
+        tools.call(["rm", "-rf", "--one-file-system", "--", str(place)], seconds=600)
