@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from tests.command import ran
 
 
 @pytest.fixture
-def controller(tmp_path: Path) -> Controller:
-    return Controller(tmp_path / "controller")
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    with tempfile.TemporaryDirectory(prefix="rc", ignore_cleanup_errors=True) as home:
+        yield Controller(tmp_path / "controller", Path(home))
 
 
 @pytest.fixture(scope="session")
