@@ -21,7 +21,7 @@ help:
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make truth      count the bytes that come back from real guests on many machine types, buses, images and filesystems; into docs/truth.md"
-	@echo "make bench      compare definitions with pytest, zeros with fallocate, a run in a large archive, --prove with the guest's own writes"
+	@echo "make bench      compare definitions with pytest, zeros with fallocate, a run in a large archive, merges of a thousand hypervisors, --prove with the guest's own writes"
 	@echo "make backup-table  measure the cost of rsync's options on btrfs with snapshots; into docs/backups.md"
 	@echo "make kills      SIGKILL at both sides of every point of a run, and in the power cycle of a real guest"
 	@echo "make fuzz       hostile input for every parser, for FUZZ_SECONDS (120); guided by coverage too if atheris can be installed"
@@ -118,6 +118,7 @@ bench:
 	@$(PY) -m bench.zeros
 	@$(PY) -m bench.fleet
 	@$(PY) -m bench.archive
+	@$(PY) -m bench.scale --weeks 2
 	@$(PY) -m bench.prove
 
 backup-table:

@@ -1,7 +1,13 @@
 from fixers.initramfs_driver import include_virtio_scsi
 from reclaim.base.errors import NotAssessable
 from reclaim.handles.guest import Guest
-from reclaim.inside.initramfs import lacking, modules, named_images, why_not_known
+from reclaim.inside.initramfs import (
+    kept_out,
+    lacking,
+    modules,
+    named_images,
+    why_not_known,
+)
 from reclaim.requirement import requirement
 
 
@@ -18,7 +24,7 @@ def check_initramfs_driver(guest: Guest) -> str:
     facts, needed = guest.facts, modules(guest.definition)
     if reason := why_not_known(guest.definition, facts):
         raise NotAssessable(reason)
-    missing = lacking(facts, needed)
+    missing = lacking(facts, needed) + kept_out(facts, needed)
     assert not missing, "; ".join(missing)
     kernels = ", ".join(name for name, _ in named_images(facts))
     return f"{', '.join(needed)} in {kernels}"

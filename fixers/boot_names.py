@@ -22,7 +22,11 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     by_hand: list[str] = []
     stale: list[BootFile] = []
     for place in loaders.places(facts):
-        if place.after is not None and place.after != place.before:
+        is_changed = place.after is not None and place.after != place.before
+        written_again = generated.why_not_edited(place.path, place.before)
+        if is_changed and written_again:
+            by_hand.append(written_again)
+        elif place.after is not None and is_changed:
             then = _then(facts, place)
             changes.append(
                 FileChange(

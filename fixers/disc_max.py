@@ -4,6 +4,7 @@ from reclaim.changes.file_change import FileChange
 from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Guest
+from reclaim.inside import generated
 from reclaim.inside.boot import crypttab
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
@@ -101,6 +102,12 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
         path: {entry.name: entry for entry in crypttab.entries(text)}
         for path, text in texts.items()
     }
+    for path, text in texts.items():
+        if mark := generated.whole(path, text):
+            raise Withheld(
+                f'{path} is marked "{mark}", and would be written again: add `discard` in the source that it is made '
+                "from"
+            )
     names = {layer.name for layer in layers}
     after = {path: crypttab.with_discard(text, names) for path, text in texts.items()}
     waiting, unlisted = [], []

@@ -28,7 +28,10 @@ def name_by_uuid(guest: Guest) -> list[Change]:
     changes: list[Change] = []
     new = named_stably(facts)
     left = new.left
-    if new.text != facts.fstab:
+    written_again = generated.why_not_edited("/etc/fstab", facts.fstab)
+    if new.text != facts.fstab and written_again:
+        left.append(written_again)
+    elif new.text != facts.fstab:
         verify = "findmnt --verify --tab-file"
         changes.append(
             FileChange(
@@ -42,6 +45,9 @@ def name_by_uuid(guest: Guest) -> list[Change]:
         )
     for path, text in facts.units.items():
         if not units.names(text):
+            continue
+        if written_again := generated.why_not_edited(path, text):
+            left.append(written_again)
             continue
         if path.endswith(".swap") or ".swap.d/" in path:
             swap = units.swap_named_stably(facts, path, text)

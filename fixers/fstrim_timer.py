@@ -8,6 +8,7 @@ from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside.facts import Facts
 from reclaim.inside.trim_schedule import (
+    LEFT_OUT,
     NO_TRIM,
     NOT_NAMED,
     READ_ONLY,
@@ -73,6 +74,7 @@ def _by_hand(facts: Facts) -> list[str]:
     """Return advice for the filesystems that fstrim.service passes over, by the reason for that."""
     advice = {
         NOT_NAMED: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), or name these too",
+        LEFT_OUT: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), without options that leave some out",
         NO_TRIM: f"take {NO_TRIM} out of fstab, or leave these untrimmed on purpose",
         READ_ONLY: "take `ro` out of fstab, as they are written to",
     }

@@ -4,8 +4,16 @@ from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
+from reclaim.inside import generated
 from reclaim.inside.facts import Facts
-from reclaim.inside.initramfs import builder, disks, modules, not_even_modules, rebuild
+from reclaim.inside.initramfs import (
+    builder,
+    disks,
+    kept_out,
+    modules,
+    not_even_modules,
+    rebuild,
+)
 
 _LIST = "/etc/initramfs-tools/modules"
 _DRACUT = "/etc/dracut.conf.d/reclaim.conf"
@@ -25,11 +33,20 @@ _FEATURES = re.compile(
 def include_virtio_scsi(guest: Guest) -> list[Change]:
     """Name the modules for the builder of the initramfs, and rebuild that of every kernel."""
     facts, needed = guest.facts, modules(guest.definition)
+    if kept := kept_out(facts, needed):
+        raise Withheld(
+            f"take that out ({'; '.join(kept)}), and build every initramfs anew"
+        )
     absent = not_even_modules(facts, needed)
     if absent:
         raise Withheld(f"{absent} at all, not even as a module: install a newer kernel")
     path, text = _told(facts, builder(facts), needed)
     before = facts.boot_files.get(path)
+    if mark := generated.whole(path, before or ""):
+        raise Withheld(
+            f'{path} is marked "{mark}", and would be written again without them: '
+            f"name {' '.join(needed)} in the source that it is made from"
+        )
     return [
         FileChange(
             guest.name, path, before, text, then=rebuild(facts), devices=disks(facts)

@@ -64,16 +64,26 @@ def _without_successor(known: MachineType, offered: list[OfferedMachine]) -> Wit
         release = machine_type.written(known.version or ())
         qemu = f"a QEMU of {release} or newer"
         if known.vendor:
-            qemu = f"{machine_type.VENDORS[known.vendor]}'s QEMU"
+            vendor = machine_type.VENDORS[known.vendor]
+            qemu = f"a QEMU of {vendor} that has {known.name}"
         return Withheld(
             "an older type is other hardware than the guest was set up on: "
             f"run it on {qemu}, or change the type by hand"
+        )
+    if known.version is None and not known.is_alias:
+        return Withheld(
+            f"{known.name} has no version, and any other type is other hardware: run it on a QEMU that has "
+            f"{known.name}, or change the type by hand"
         )
     current = [replace(machine, deprecated=False) for machine in offered]
     if (last := machine_type.successor(known, current)) is not None:
         return Withheld(
             f"the newer types of its family that this QEMU offers are deprecated, up to {last}, which a later "
             "QEMU drops; take it by hand (virsh edit), or rebuild the guest on another family"
+        )
+    if (other := machine_type.of_another_vendor(known, offered)) is not None:
+        return Withheld(
+            f"this QEMU has only its vendor's types of the family: take {other} by hand (virsh edit)"
         )
     kind = f"{known.family}{known.variant and f' ({known.variant})'}"
     return Withheld(f"this QEMU offers no newer type of the family {kind}")

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import platform
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ from reclaim.backups.verify import verify
 from reclaim.base import home, nearest
 from reclaim.base.errors import Mistakes, ReclaimError
 from reclaim.base.text import printable, trouble
+from reclaim.database import verb as database_verbs
 from reclaim.engine import journal
 from reclaim.engine.undo import undo
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -39,6 +41,8 @@ from reclaim.verbs import RUNS, Verb
 
 _HELP = ("help", "--help", "-h")
 _VERSION = ("--version", "-V")
+#: the signals of kill(1), and of a terminal that goes away
+_STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,8 +86,13 @@ def _do(verb: Verb, words: list[str]) -> int:
         sys.stdout, io.TextIOWrapper
     ):  # a name that the locale does not have must stop no undo half way
         sys.stdout.reconfigure(errors="backslashreplace")
+    for number in _STOPPING:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
     try:
         status = verb.run(options_of_verb)
+    except KeyboardInterrupt:
+        return _refuse("stopped: the same command takes it up again")
     except BrokenPipeError:
         started.stop_printing()
         return 0
@@ -98,6 +107,11 @@ def _do(verb: Verb, words: list[str]) -> int:
     except OSError as exc:
         return _print_no_more(exc) or int(status)
     return int(status)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    """Do as Ctrl-C does: what was started ends, and connections are closed."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _no_such_verb(name: str) -> str:
@@ -210,6 +224,14 @@ def _timer(given: argparse.Namespace) -> int:
     return timer_verb.run(given, _say)
 
 
+def _merge(given: argparse.Namespace) -> int:
+    return database_verbs.run_merge(given, _say, _warn)
+
+
+def _ask(given: argparse.Namespace) -> int:
+    return database_verbs.run_ask(given, _say, _warn)
+
+
 def _new(given: argparse.Namespace) -> int:
     order = scaffold.Order(given.slug, given.title, given.handle, given.stage)
     scaffold.new(order, _say)
@@ -228,6 +250,10 @@ def _say(text: str) -> None:
         print(printable(text, lines=True), flush=True)  # noqa: T201
     except OSError as exc:  # no reason to stop an undo half way
         _print_no_more(exc)
+
+
+def _warn(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _show(text: object, end: str = "\n") -> int:
@@ -379,6 +405,8 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
                 _diff,
             ),
             Verb("index", "make index.html of all runs again", _declare_index, _index),
+            Verb("merge", database_verbs.MERGE, database_verbs.declare_merge, _merge),
+            Verb("ask", database_verbs.ASK, database_verbs.declare_ask, _ask),
         ),
     ),
     (

@@ -16,6 +16,9 @@ guests=(
 # ssh into guests is tested on a real sshd; where a service manager runs, its package would open this machine to the network
 sshd=(openssh-client sudo fish tcsh)
 [ -d /run/systemd/system ] || sshd+=(openssh-server)
+# the alert rules are tested by promtool; where a service manager runs, its package would start a server
+monitoring=()
+[ -d /run/systemd/system ] || monitoring+=(prometheus)
 # hypervisors in network namespaces (lab.netns.site names the tools)
 fleet=(iproute2 openssh-client util-linux)
 # the report is tested in a browser, by driver; its HTML and its accessibility by packages of npm
@@ -129,6 +132,7 @@ system_packages() {
         if [ ${#tools[@]} -gt 0 ] && may_install && ! has_package_lists; then apt_get update; fi
         mapfile -t wanted < <(
             absent "${guests[@]}" "${sshd[@]}" "${fleet[@]}"
+            [ ${#monitoring[@]} = 0 ] || absent "${monitoring[@]}"
             [ ${#tools[@]} = 0 ] || offered "${tools[@]}"
         )
     fi

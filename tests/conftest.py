@@ -16,6 +16,7 @@ import pytest
 
 from lab import host
 from lab.netns import site
+from tests import temporary
 from tests.command import ROOT, ran
 
 _MODULES = Path(__file__).parent / "browser/node_modules"
@@ -51,11 +52,21 @@ _NEEDS = {
 }
 
 
+_SESSION: list[temporary.Session] = []
+
+
 def pytest_configure() -> None:
+    if session := temporary.begin():
+        _SESSION.append(session)
     # started in the background or by nohup, as CI may be, processes inherit that these are ignored, and ours hand it on
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, default)
+
+
+def pytest_unconfigure() -> None:
+    while _SESSION:
+        _SESSION.pop().end()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -55,6 +55,8 @@ def mounted(kind: str, folder: Path, mib: int = 400) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+        if make:
+            Path(source).unlink()  # pytest keeps the folder of a failed test, and all if one failed
 
 
 @pytest.fixture

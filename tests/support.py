@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shlex
@@ -33,11 +32,11 @@ from reclaim.requirement import Requirement, catalogue
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from reclaim.base.verdict import Result
     from reclaim.definition.machine_type import OfferedMachine
-    from reclaim.inside.facts import Facts
+    from reclaim.inside.facts import Facts, Kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"
@@ -152,15 +151,19 @@ def letters(number: int) -> str:
 # The inside -----------------------------------------------------------------------------------
 
 
-def section(data: str | bytes, status: int = 0) -> str:
-    """A section as facts.sh encodes it."""
+def section(data: str | bytes, status: int = 0) -> bytes:
+    """A section as facts.sh prints it."""
     raw = data.encode("utf-8", errors="surrogateescape") if isinstance(data, str) else data
-    return base64.b64encode(raw + b"%03d" % status).decode("ascii")
+    return raw + b"%03d" % status
 
 
-def printed(sections: Mapping[str, str]) -> bytes:
+#: the word that begins a section, if facts.sh is given none
+MARK = b"reclaim-section"
+
+
+def printed(sections: Mapping[str, bytes]) -> bytes:
     """What facts.sh prints."""
-    return "".join(f"{name} {data}\n" for name, data in sections.items()).encode() + b"end\n"
+    return b"".join(b"%s %s\n%s\n" % (MARK, name.encode(), data) for name, data in sections.items()) + MARK + b" end\n"
 
 
 def block(
@@ -219,11 +222,9 @@ MODULES = ("virtio_scsi", "sd_mod", "virtio_pci")
 
 def _as_files(files: Mapping[str, str]) -> bytes:
     """As the script's `files` prints them."""
-    return b"".join(
-        b"%s\n%d\n%s\n" % (path.encode(), len(data), data)
-        for path, text in files.items()
-        for data in [text.encode("utf-8", errors="surrogateescape")]
-    )
+    contents = {path: text.encode("utf-8", errors="surrogateescape") for path, text in files.items()}
+    sizes = b"".join(b"%s\n%d\n" % (path.encode(), len(data)) for path, data in contents.items())
+    return b"%d\n%s%s" % (len(contents), sizes, b"".join(contents.values()))
 
 
 @dataclass
@@ -286,7 +287,7 @@ class Inside:
     #: every command that was run, but for the facts script
     ran: list[str] = field(default_factory=list)
 
-    def sections(self) -> dict[str, str]:
+    def sections(self) -> dict[str, bytes]:
         """The sections that facts.sh would print."""
         units = {path: text for path, text in self.files.items() if path.startswith("/etc/systemd/system/")}
         boot = {path: text for path, text in self.files.items() if path != "/etc/fstab" and path not in units}
@@ -329,8 +330,8 @@ class Inside:
     def __post_init__(self) -> None:
         self.files.update(self.units)
 
-    def facts(self, guest: str = "one") -> Facts:
-        return facts.read(printed(self.sections()), guest)
+    def facts(self, guest: str = "one", known: Sequence[Kernel] = ()) -> Facts:
+        return facts.read(printed(self.sections()), guest, known)
 
     def run(self, command: str) -> tuple[int, bytes, bytes]:
         """Run *command*: the facts script, a file's new content, or one of `commands`."""

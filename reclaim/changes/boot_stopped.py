@@ -51,14 +51,16 @@ class Boot:
             guest.start()
         except libvirt.libvirtError as exc:
             raise ChangeFailed(f"QEMU does not start: {libvirt_words(exc)}") from exc
-        limit = guest.policy.boot_seconds * guest.hypervisor.strain()
+        limit = round(guest.policy.boot_seconds * guest.hypervisor.strain())
         deadline = time.monotonic() + limit
         while not power.answers(guest):
             if not power.is_active(guest):
                 guest.forget()
                 raise ChangeFailed("it went off while it started")
             if time.monotonic() > deadline:
-                return {}  # its row says that nobody can look inside
+                return {
+                    "note": f"it did not answer within {limit} s (boot_seconds in the inventory's policy)"
+                }
             guest.hypervisor.progress(f"{guest.name}: waiting for it to answer")
             time.sleep(_PAUSE)
         _settle(guest)

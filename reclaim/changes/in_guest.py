@@ -5,8 +5,9 @@ from __future__ import annotations
 from reclaim.base.errors import ChangeFailed, NotYet
 from reclaim.base.text import last_words
 from reclaim.changes.change import Place
+from reclaim.handles.guest import Guest
 
-#: seconds a command may take that rebuilds an initramfs or a boot menu
+#: seconds a command may take that rebuilds an initramfs or a boot menu; more in a guest on a busy hypervisor
 COMMAND_SECONDS = 900
 
 
@@ -22,7 +23,8 @@ def expect_devices(place: Place, devices: list[str]) -> None:
 
 def run(place: Place, command: str) -> None:
     """Run *command* there. Raises ChangeFailed with its last words if it fails."""
-    result = place.shell.run(command, seconds=COMMAND_SECONDS)
+    strain = place.hypervisor.strain() if isinstance(place, Guest) else 1
+    result = place.shell.run(command, seconds=round(COMMAND_SECONDS * strain))
     if result.rc != 0:
         why = last_words(result.stderr, result.stdout)
         raise ChangeFailed(

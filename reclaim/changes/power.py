@@ -391,7 +391,8 @@ def shut_down(guest: Guest) -> None:
         return
     raise StillRunning(
         f"{guest.name}: it did not shut down within {2 * limit} s and still runs as before: it ignores its agent, its "
-        "power button and systemctl; it may still shut down later: then start it"
+        "power button and systemctl; it may still shut down later: then start it; a slow guest needs a larger "
+        "shutdown_seconds in the inventory's policy"
     )
 
 

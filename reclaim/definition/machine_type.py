@@ -1,7 +1,7 @@
 """Machine types: their families, and their order within a family.
 
 libvirt and QEMU treat names as opaque, so only known names are ordered here: upstream's numbered
-types (`pc-i440fx-2.10`), and the types of RHEL and Ubuntu through the QEMU release they derive from.
+types (`pc-i440fx-2.10`), and the types of RHEL, Ubuntu and Proxmox VE through the QEMU release they derive from.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ _RHEL = re.compile(
     rf"(?P<family>{_FAMILIES})-rhel(?P<version>[0-9]+\.[0-9]+\.[0-9]+){_VARIANT}\Z"
 )
 _RHEL_6 = re.compile(r"rhel6\.[0-6]\.0\Z|rhel5\.[0-9]\.[0-9]\Z")
+#: `-v2` is a later revision of the same hardware; the other suffixes are other hardware
 _UBUNTU = re.compile(
-    rf"(?P<family>{_FAMILIES})-(?P<name>[a-z]+)(?P<variant>(-v2|-hpb|-maxcpus)*)\Z"
+    rf"(?P<family>{_FAMILIES})-(?P<name>[a-z]+)(?P<variant>(-hpb|-maxcpus|-sxxm)*)(-v(?P<revision>[2-9]))?\Z"
+)
+_PROXMOX = re.compile(
+    rf"(?P<family>{_FAMILIES})-(?P<version>[0-9]+(\.[0-9]+)+)\+pve(?P<revision>[0-9]{{1,3}})\Z"
 )
 
 #: of Ubuntu 12.04 and 13.10, and of qemu-kvm when it was a fork (`qemu-system-x86_64 -machine help` of Ubuntu 14.04)
@@ -39,8 +43,8 @@ _QEMU_KVM = re.compile(
 
 #: QEMU release behind a RHEL type: each is made from the newest upstream type of the qemu-kvm that
 #: first has it. Source: `qemu-kvm -machine help` and `--version` of RHEL 7 (1.5.3, 2.x as qemu-kvm-rhev),
-#: 8 (virt module: 3.1, 4.1, 4.2, 5.1, 5.2, 6.0, 6.2) and 9 (6.2, 7.2, 8.2, 9.1). A later
-#: release is made from a later QEMU, so its base is at least the last one here.
+#: 8 (virt module: 3.1, 4.1, 4.2, 5.1, 5.2, 6.0, 6.2), 9 (6.2, 7.2, 8.2, 9.1, 10.1) and 10 (9.1, 10.1). A later
+#: release is made from a later QEMU, so its base is at least that of the last one here.
 _RHEL_BASE: dict[str, Version] = {
     "7.0.0": (1, 5),
     "7.1.0": (2, 1),
@@ -60,14 +64,19 @@ _RHEL_BASE: dict[str, Version] = {
     "9.2.0": (7, 2),
     "9.4.0": (8, 2),
     "9.6.0": (9, 1),
+    "9.8.0": (10, 1),
+    "10.0.0": (9, 1),
+    "10.2.0": (10, 1),
 }
+#: major releases of RHEL that get no new types
+_RHEL_CLOSED = (7, 8)
 #: RHEL 6's qemu-kvm is 0.12.1, and its types are i440fx: `rhel6.5.0`, which RHEL 7 still offered, and `rhel5.5.0`
 #: for guests of RHEL 5, which is older still
 _RHEL_6_BASE: Version = (0, 12)
 
 #: QEMU release behind an Ubuntu type. Source: Ubuntu's patch "Carry Ubuntu specific machine types"
 #: (hw/i386/pc_piix.c, pc_q35.c), and the QEMU that the release shipped with. focal has the options of
-#: 4.0, not of the 4.2 it shipped with.
+#: 4.0, not of the 4.2 it shipped with. stonking's QEMU is at least that of resolute. In the order of the releases.
 _UBUNTU_BASE: dict[str, Version] = {
     "trusty": (2, 0),
     "utopic": (2, 1),
@@ -93,6 +102,8 @@ _UBUNTU_BASE: dict[str, Version] = {
     "oracular": (9, 0),
     "plucky": (9, 2),
     "questing": (10, 1),
+    "resolute": (10, 2),
+    "stonking": (10, 2),
 }
 
 #: names that mean "the newest this QEMU has" of a family
@@ -108,7 +119,7 @@ _ALIASES = {
 #: names that never had a version
 _UNVERSIONED = {"isapc": "isapc", "microvm": "microvm", "none": "none"}
 _WITHOUT_VERSION = _ALIASES | _UNVERSIONED
-VENDORS = {"rhel": "RHEL", "ubuntu": "Ubuntu"}
+VENDORS = {"rhel": "RHEL", "ubuntu": "Ubuntu", "pve": "Proxmox VE"}
 #: boards of other architectures that QEMU copies, which have no versions (`qemu-system-ARCH -machine help`)
 _BOARDS = frozenset(
     {
@@ -127,9 +138,9 @@ class MachineType:
     """A machine type's name taken apart.
 
     `version` is the upstream QEMU release it behaves like, None if the name has none. `release` is
-    the vendor's own number, which orders the types that derive from one QEMU.
-    `vendor` is "" for upstream types, else "rhel" or "ubuntu". `variant` is the suffix behind the release, of other
-    hardware: Ubuntu's `-hpb` (host-phys-bits), `-maxcpus`, `-v2`, and `-sxxm` of pseries.
+    the vendor's own number, which orders the types that derive from one QEMU; Ubuntu's has the revision behind it.
+    `vendor` is "" for upstream types, else a key of `VENDORS`. `variant` is the suffix behind the release, of other
+    hardware: Ubuntu's `-hpb` (host-phys-bits) and `-maxcpus`, and `-sxxm` of pseries.
     """
 
     name: str
@@ -174,15 +185,24 @@ def parse(name: str) -> MachineType | None:
         )
     if _RHEL_6.match(name):
         return MachineType(name, "pc-i440fx", _RHEL_6_BASE, "rhel")
-    if (match := _UBUNTU.match(name)) and match["name"] in _UBUNTU_BASE:
-        return MachineType(
-            name,
-            match["family"],
-            _UBUNTU_BASE[match["name"]],
-            "ubuntu",
-            match["variant"],
-        )
-    return None
+    return _of_ubuntu(name) or _of_proxmox(name)
+
+
+def _of_ubuntu(name: str) -> MachineType | None:
+    match = _UBUNTU.match(name)
+    if match is None or match["name"] not in _UBUNTU_BASE:
+        return None
+    release = list(_UBUNTU_BASE).index(match["name"]), int(match["revision"] or 1)
+    base = _UBUNTU_BASE[match["name"]]
+    return MachineType(name, match["family"], base, "ubuntu", match["variant"], release)
+
+
+def _of_proxmox(name: str) -> MachineType | None:
+    match = _PROXMOX.match(name)
+    if match is None:
+        return None
+    version, release = numbers(match["version"]), (int(match["revision"]),)
+    return MachineType(name, match["family"], version, "pve", release=release)
 
 
 def has_no_version(name: str, offered: list[OfferedMachine]) -> bool:
@@ -193,10 +213,14 @@ def has_no_version(name: str, offered: list[OfferedMachine]) -> bool:
 
 
 def _rhel_base(release: str) -> Version | None:
-    last = max(_RHEL_BASE, key=numbers)
-    if numbers(release) > numbers(last):
-        return _RHEL_BASE[last]
-    return _RHEL_BASE.get(release)
+    asked = numbers(release)
+    known = {numbers(each): base for each, base in _RHEL_BASE.items()}
+    of_major = [each for each in known if each[0] == asked[0]]
+    if asked in known or asked[0] in _RHEL_CLOSED:
+        return known.get(asked)
+    # a later one of its major release, or of a later major release
+    last = max(of_major or known)
+    return known[last] if asked > last else None
 
 
 def numbers(text: str) -> Version:
@@ -217,71 +241,97 @@ class OfferedMachine:
     deprecated: bool
 
 
-def why_not_offered(name: str, offered: list[OfferedMachine]) -> str | None:
+def why_not_offered(
+    name: str, offered: list[OfferedMachine], *, is_resolved: bool = False
+) -> str | None:
     """Return why the QEMU that offers *offered* does not start a guest of type *name*, or None if it does.
 
-    None also if *offered* is empty, or *name* is an alias: then nothing is known. libvirt checks the type when a
-    definition is made and when the guest starts (virQEMUCapsIsMachineSupported), so it refuses both.
+    None also if *offered* is empty, or *name* is an alias: then nothing is known. *is_resolved*: the aliases of this
+    QEMU are known, and *name* is none of them. libvirt checks the type when a definition is made and when the guest
+    starts (virQEMUCapsIsMachineSupported), so it refuses both.
     """
-    if not offered or name in _WITHOUT_VERSION:
+    if not offered or (name in _ALIASES and not is_resolved):
         return None
     if any(offer.name == name for offer in offered):
         return None
     machine = parse(name)
     if machine is None or machine.version is None:
         return f"this QEMU has no machine type {name}"
-    newest = _newest(machine.family, offered)
-    if newest is None or newest.version is None:
+    newest = _newest(machine, offered)
+    if newest is None:
         return (
             f"this QEMU has no {name}, nor another type of the family {machine.family}"
         )
-    if machine.vendor and not _is_of_vendor(machine.vendor, offered):
-        owner = VENDORS[machine.vendor]
-        return f"{name} is a type of {owner}'s QEMU, and this QEMU is not {owner}'s"
+    if newest.vendor != machine.vendor:
+        return _of_another_vendor(machine, newest)
     if is_newer_than(machine, offered):
         return f"{name} is of a newer QEMU than this one, whose newest type of the family is {newest.name}"
     return f"this QEMU has no {name} any more"
 
 
+def _of_another_vendor(machine: MachineType, newest: MachineType) -> str:
+    """Return the reason against *machine* if this QEMU has types of other vendors alone, such as *newest*."""
+    if owner := VENDORS.get(machine.vendor):
+        return f"{machine.name} is a type of {owner}'s QEMU, and this QEMU is not {owner}'s"
+    owner = VENDORS[newest.vendor]
+    return f"{machine.name} is a type of upstream's QEMU, and this QEMU is {owner}'s, which does not have it"
+
+
 def is_newer_than(machine: MachineType, offered: list[OfferedMachine]) -> bool:
     """True if *machine* is of a newer QEMU than the newest type of its family in *offered*."""
-    newest = _newest(machine.family, offered)
-    if machine.version is None or newest is None or newest.version is None:
-        return False
-    return machine.version > newest.version
+    newest = _newest(machine, offered)
+    return newest is not None and not _is_at_least(newest, machine)
 
 
-def _newest(family: str, offered: list[OfferedMachine]) -> MachineType | None:
-    """Return the type of *family* in *offered* that behaves like the newest QEMU, or None if it has no such type."""
-    newest: MachineType | None = None
-    for offer in offered:
-        known = parse(offer.name)
-        if known is None or known.version is None or known.family != family:
-            continue
-        if newest is None or newest.version is None or known.version > newest.version:
-            newest = known
-    return newest
+def _is_at_least(one: MachineType, other: MachineType) -> bool:
+    """True if *one* is not older than *other*. A vendor's types from one QEMU go by the vendor's own number."""
+    if one.version is None or other.version is None:
+        return True
+    if one.vendor == other.vendor:
+        return (one.version, one.release) >= (other.version, other.release)
+    return one.version >= other.version
 
 
-def _is_of_vendor(vendor: str, offered: list[OfferedMachine]) -> bool:
-    known = (parse(offer.name) for offer in offered)
-    return any(machine is not None and machine.vendor == vendor for machine in known)
+def _newest(machine: MachineType, offered: list[OfferedMachine]) -> MachineType | None:
+    """Return the newest type in *offered* of *machine*'s family: of its own vendor if there is one, else upstream's.
+
+    If there is neither, it is the newest of any vendor. None if there is no type of that family.
+    """
+    kin = [
+        known
+        for known in map(parse, (offer.name for offer in offered))
+        if known and known.version is not None and known.family == machine.family
+    ]
+    for vendor in (machine.vendor, ""):
+        if own := [known for known in kin if known.vendor == vendor]:
+            return max(own, key=_rank)
+    return max(kin, key=_rank, default=None)
 
 
-#: QEMU 10.0 has no type before 2.4 any more (docs/about/removed-features.rst). From 10.1 types go by their age, six
-#: major releases after their own (MACHINE_VER_DELETION_MAJOR in include/hw/core/boards.h)
-_DROPPED_BY_HAND = (2, 4), (10, 0)
+def _rank(machine: MachineType) -> tuple[Version, Version, str]:
+    return machine.version or (), machine.release, machine.name
+
+
+#: family -> the oldest release whose type QEMU 10.0 still has (docs/about/removed-features.rst). From 10.1 types go by
+#: their age, six major releases after their own (MACHINE_VER_DELETION_MAJOR in include/hw/core/boards.h)
+_LEFT_BY_10_0 = {
+    "pc-i440fx": (2, 4),
+    "pc-q35": (2, 4),
+    "virt": (3, 0),
+    "pseries": (3, 0),
+}
 _FIRST_BY_AGE = (10, 1)
 _MAJORS_KEPT = 6
 
 
 def dropped_by(machine: MachineType) -> Version | None:
-    """Return the QEMU release that drops *machine*; None for a vendor's type, and one without a version."""
+    """Return the QEMU release that drops *machine*; None if that is unknown, as for a vendor's type."""
     if machine.version is None or machine.vendor:
         return None
-    before, release = _DROPPED_BY_HAND
-    if machine.version < before:
-        return release
+    if machine.family not in _LEFT_BY_10_0:
+        return None
+    if machine.version < _LEFT_BY_10_0[machine.family]:
+        return 10, 0
     major, minor = machine.version[:2]
     return max((major + _MAJORS_KEPT, minor), _FIRST_BY_AGE)
 
@@ -303,30 +353,37 @@ def successor(
     family's upstream types count. With *lowest*, return the oldest such type. Never return one that is
     older than *machine*, or of another variant. Return None if no type fits.
     """
-    oldest = max(MINIMUM, machine.version or MINIMUM)
     for vendor in dict.fromkeys((machine.vendor, "")):
-        fitting = _usable(offered, (machine.family, vendor, machine.variant), oldest)
+        fitting = [
+            known for known in _usable(machine, offered) if known.vendor == vendor
+        ]
         if fitting:
-            return (min if lowest else max)(fitting)[-1]
+            return (min if lowest else max)(fitting, key=_rank).name
     return None
 
 
-def _usable(
-    offered: list[OfferedMachine], kin: tuple[str, str, str], oldest: Version
-) -> list[tuple[Version, Version, str]]:
-    """Return version, release and name of each of a *kin* (family, vendor, variant) that is not older than *oldest*.
+def of_another_vendor(
+    machine: MachineType, offered: list[OfferedMachine]
+) -> str | None:
+    """Return the newest type in *offered* that could take *machine*'s place, of whatever vendor; None if none could."""
+    newest = max(_usable(machine, offered), key=_rank, default=None)
+    return newest.name if newest else None
+
+
+def _usable(machine: MachineType, offered: list[OfferedMachine]) -> list[MachineType]:
+    """Return the types of *machine*'s family and variant that pass discards on and are not older than it.
 
     A type that QEMU calls deprecated is not among them.
     """
     usable = []
     for offer in offered:
         known = parse(offer.name)
-        if known is None or offer.deprecated:
+        if known is None or offer.deprecated or known.version is None:
             continue
-        if (known.family, known.vendor, known.variant) != kin:
+        if (known.family, known.variant) != (machine.family, machine.variant):
             continue
-        if known.version is not None and known.version >= oldest:
-            usable.append((known.version, known.release, offer.name))
+        if known.version >= MINIMUM and _is_at_least(known, machine):
+            usable.append(known)
     return usable
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 from lxml import etree
@@ -20,6 +21,11 @@ _PLACES = (
     Path("/usr/share/libvirt/schemas/domain.rng"),
     Path("/usr/local/share/libvirt/schemas/domain.rng"),
 )
+
+
+#: so many children are left out together at most, if there are few: each combination is validated
+_AT_ONCE = 3
+_FEW = 24
 
 
 @cache
@@ -60,14 +66,16 @@ def refused_element(definition: Definition) -> str | None:
 def _children_at_fault(
     schema: etree.RelaxNG, root: Element, parent: Element
 ) -> list[Element]:
-    """Return the child of *parent* without which the schema takes *root*, else those that it does not take alone."""
+    """Return the fewest children of *parent* without which the schema takes *root*, else those not taken alone."""
     children = list(parent)
-    for position, child in enumerate(children):
-        parent.remove(child)
-        is_taken = schema.validate(root)
-        parent.insert(position, child)
-        if is_taken:
-            return [child]
+    most = _AT_ONCE if len(children) <= _FEW else 1
+    for number in range(1, most + 1):
+        for left_out in combinations(children, number):
+            parent[:] = [child for child in children if child not in left_out]
+            is_taken = schema.validate(root)
+            parent[:] = children
+            if is_taken:
+                return list(left_out)
     parent[:] = []
     faulty = []
     if schema.validate(root):
@@ -80,8 +88,9 @@ def _children_at_fault(
 
 
 def _shown(element: Element) -> str:
-    """Return *element* without its children as XML, and the elements that it is in."""
+    """Return *element* with its text and without its children as XML, and the elements that it is in."""
     alone = etree.Element(element.tag, dict(element.attrib))
+    alone.text = (element.text or "").strip() or None
     above = [etree.QName(outer).localname for outer in element.iterancestors()]
     text = etree.tostring(masked.mask(alone), encoding="unicode")
     return f"{text} in {'/'.join(reversed(above))}"

@@ -234,6 +234,8 @@ class Engine:
     _unstartable: set[Guest] = field(default_factory=set)
     #: guests that were started to be looked into, and the number of that change
     _booted: dict[Guest, int] = field(default_factory=dict)
+    #: why such a guest could not be looked into, if it did not answer in time; else ""
+    _slow: dict[Guest, str] = field(default_factory=dict)
 
     def visit(self, guest: Guest) -> None:
         """Start *guest* if it is off and --boot-stopped was given. `leave` shuts it down again."""
@@ -253,7 +255,7 @@ class Engine:
             self._booted[guest] = self.journal.intend(
                 guest.name, guest.uuid, boot_stopped.SLUG, change
             )
-            change.apply(guest)
+            self._slow[guest] = change.apply(guest).get("note", "")
         except JournalLost as exc:
             self.stopped = str(exc)
             guest.unstarted = self._why_stopped()
@@ -304,7 +306,7 @@ class Engine:
         guest.forget(inside=False)
         for result in self.results.values():
             if result.guest == guest.name:
-                _report_start(result, note, failed)
+                _report_start(result, _joined(note, self._slow.get(guest, "")), failed)
 
     def _drop_power_cycles(self, guest: Guest) -> None:
         """Drop every power cycle of *guest* that waits for its end: neither this run nor a later one is to start it."""

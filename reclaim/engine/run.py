@@ -27,7 +27,14 @@ from reclaim.base.errors import (
 from reclaim.base.home import SAFE
 from reclaim.base.text import counted, some
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import declared, document, journal, reach, several
+from reclaim.engine import (
+    declared,
+    document,
+    journal,
+    reach,
+    remembered,
+    several,
+)
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
@@ -246,6 +253,8 @@ class Run:
             self._give_home(part)
             if not part.homeless:
                 self._made.append(part.folder)
+            if self.options.mode != "fix":
+                remembered.recall(part)
             self._read_journals(part)
             if part.unreached:
                 reach.row(part)  # also if the run is stopped before its turn
@@ -455,6 +464,8 @@ class Run:
             yield f"there is no record of this run: {part.folder}: {exc.strerror}"
             return
         part.is_written = True
+        with suppress(OSError):  # then the next run reads more
+            remembered.keep(part)
         try:
             results.point_latest(part.folder)
         except OSError as exc:

@@ -73,7 +73,8 @@ class Guest:
     _facts: _Answer | None = None
     _way: _Way | None = None
     _connection: ssh.Connection | None = None
-    _earlier: facts.Facts | None = None
+    #: kernels of its that were read before, also by another run: an initramfs that is as it was is not read again
+    known_kernels: tuple[facts.Kernel, ...] = ()
     #: results that others got by looking inside, by a key of theirs: dropped after a change inside
     learned: dict[str, Any] = field(default_factory=dict)
 
@@ -91,9 +92,8 @@ class Guest:
 
     def lighten(self) -> None:
         """Keep the guest's answers, and drop everything derived from them: the guest is not asked about for a while."""
-        for known in (self._facts, self._earlier):
-            if isinstance(known, facts.Facts):
-                known.lighten()
+        if isinstance(self._facts, facts.Facts):
+            self._facts.lighten()
 
     def start(self) -> None:
         """Start it on its definition. Raises libvirtError if QEMU does not start."""
@@ -397,20 +397,26 @@ class Guest:
     def _gathered_by_agent(self) -> _Answer:
         try:
             seen = facts.gather(
-                self.agent_shell, self.name, self._earlier, seconds=self._look_seconds
+                self.agent_shell,
+                self.name,
+                self.known_kernels,
+                seconds=self._look_seconds,
             )
         except AgentAbsent as exc:
             return exc
         except ProbeError as exc:
             return self._described(exc)
-        self._way, self._earlier = "agent", seen
+        self._way, self.known_kernels = "agent", seen.read_kernels
         return seen
 
     def _gathered_by_ssh(self) -> _Answer:
         used = self._connection
         try:
             seen = facts.gather(
-                self._by_ssh(), self.name, self._earlier, seconds=self._look_seconds
+                self._by_ssh(),
+                self.name,
+                self.known_kernels,
+                seconds=self._look_seconds,
             )
         except ProbeError as exc:
             self.hang_up()
@@ -419,7 +425,8 @@ class Guest:
                     self._gathered_by_ssh()
                 )  # it broke since: a guest that booted again may have another address
             return exc
-        self._way, self._earlier, self.ssh_problem = "ssh", seen, None
+        self._way, self.ssh_problem = "ssh", None
+        self.known_kernels = seen.read_kernels
         return seen
 
     def _described(self, problem: ProbeError) -> ProbeError:

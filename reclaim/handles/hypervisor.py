@@ -30,6 +30,7 @@ from reclaim.handles.guest import Guest
 from reclaim.handles.master import (
     Master,
     Target,
+    can_ask,
     options_of_uri,
     target_of_shell,
 )
@@ -47,7 +48,11 @@ _THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
 _BY_SSH = ("ssh", "paramiko")
 #: libvirt's errors about a URI
-_WRONG_URI = (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_ARG)
+_WRONG_URI = (
+    libvirt.VIR_ERR_NO_CONNECT,
+    libvirt.VIR_ERR_INVALID_ARG,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
 DEFAULT_URI = "qemu:///system"
 T = TypeVar("T")
 
@@ -224,7 +229,10 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
     def run_ssh(self, command: str) -> CommandResult:
         """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
         if self.master is not None:
-            self.master.try_open()
+            try:
+                self.master.try_open()
+            except Unreachable as exc:
+                raise ProbeError(str(exc)) from exc
             if self.master.is_up:
                 self.ssh_extra_args = shlex.join(self.master.options)
         try:
@@ -322,6 +330,8 @@ def _connected(
         master.open()
         address = master.address(uri)
         seconds -= int(master.spent)
+    if address == uri and _is_by_ssh(uri) and can_ask():
+        seconds = None  # libvirt's ssh is its own, and may ask a person
     work = partial(_opened, uri, address, shell, inventory, readonly=readonly)
     try:
         hypervisor = worker.within(seconds, work)
@@ -396,8 +406,10 @@ def _hint(uri: str, exc: libvirt.libvirtError) -> str:
     # libvirt's test driver has no daemon
     if uri.startswith("test:") or exc.get_error_code() in _WRONG_URI:
         return ""
+    if uri.partition("?")[0].endswith("/session"):
+        return " (libvirt starts a daemon of your own user for it: is libvirtd or virtqemud installed there?)"
     return (
-        " (is libvirtd running there, and may you use it? "
+        " (is libvirtd or virtqemud running there, and may you use it? "
         "Root may, and the members of the group libvirt)"
     )
 

@@ -262,7 +262,12 @@ class Node:
             return reason
         offered = self.offered(definition)
         name = self.canonical_machine(definition) if offered else None
-        return machine_type.why_not_offered(name, offered) if name else None
+        if name is None:
+            return None
+        aliases = _of_emulator(self.machine_aliases, definition)
+        return machine_type.why_not_offered(
+            name, offered, is_resolved=aliases is not None
+        )
 
     def why_no_emulator(self, definition: Definition) -> str | None:
         """Return why libvirt cannot use the emulator of *definition*; None if it can, or was not to be asked.

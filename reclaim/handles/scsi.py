@@ -20,6 +20,7 @@ from reclaim.definition.domain import (
 )
 from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
+from reclaim.handles.node import Node
 
 #: disk types with no image of ours behind them, and why nothing is asked of them
 _NO_IMAGE = {
@@ -110,7 +111,7 @@ def to_move(guest: Guest) -> list[Disk]:
 
 def _qemu_passes_on(disk: Disk) -> bool:
     if disk.bus == "virtio":
-        return _virtio_blk_discards(disk.guest.machine)
+        return _virtio_blk_discards(disk.guest.hypervisor, disk.guest.definition)
     return disk.bus in ("ide", "sata")
 
 
@@ -168,8 +169,7 @@ def driver_discards(disk: Disk) -> bool | None:
     if live is not None and view is not None and view.bus == "virtio":
         device = device_of(disk)
         if device is not None:
-            machine = guest.hypervisor.canonical_machine(live)
-            if _virtio_blk_discards(machine):
+            if _virtio_blk_discards(guest.hypervisor, live):
                 return device.disc_max > 0
     release = re.match(r"(\d{1,3})\.(\d{1,3})", guest.facts.running_kernel)
     if release and (int(release[1]), int(release[2])) >= _DRIVER_SINCE:
@@ -177,11 +177,21 @@ def driver_discards(disk: Disk) -> bool | None:
     return None
 
 
-def _virtio_blk_discards(name: str | None) -> bool:
-    known = machine_type.parse(name or "")
-    return known is not None and (
-        known.is_alias or (known.version or (0,)) >= machine_type.VIRTIO_BLK_DISCARD
-    )
+def _virtio_blk_discards(node: Node, definition: Definition) -> bool:
+    """True if virtio-blk of the machine type of *definition* offers discards.
+
+    An alias, and a type or board without versions, behaves like the QEMU that runs it.
+    """
+    name = node.canonical_machine(definition) or ""
+    known = machine_type.parse(name)
+    if known is not None and known.version is not None:
+        return known.version >= machine_type.VIRTIO_BLK_DISCARD
+    if known is None and not machine_type.has_no_version(
+        name, node.offered(definition)
+    ):
+        return False
+    qemu = node.qemu_version
+    return qemu is None or machine_type.numbers(qemu) >= machine_type.VIRTIO_BLK_DISCARD
 
 
 def disks_on(definition: Definition, controller: ControllerView) -> list[DiskView]:

@@ -6,12 +6,11 @@ when it is first asked for, and raises ProbeError then.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
+import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -38,8 +37,11 @@ _LONGEST_VALUE = 4_096
 _MAX_NUMBER = 2**64 - 1
 #: the kernel's unit of starts and lengths, whatever the disk's own sectors are
 _SECTOR = 512
-#: a file as the script prints it: its path and its length, each on a line, then its bytes
+#: a number of files, and a file's path and size, as the script prints them
+_COUNT = re.compile(rb"(\d{1,4})\n")
 _FILE = re.compile(rb"([^\n]*)\n *(\d{1,9}) *\n")
+#: the word that begins each section, and the first of them
+_MARK = re.compile(rb"([0-9a-z-]{8,64}) ")
 #: a block device as the script prints it: its number, its start in sectors or a dash, its kernel name
 _DEVICE_LINE = re.compile(r"device (\d{1,9}:\d{1,9}) (-|\d{1,15}) (\S.*)")
 #: a line of a device mapper table as the script prints it, start and length in sectors
@@ -76,24 +78,24 @@ def script() -> str:
 
 
 def gather(
-    shell: Host, guest: str, earlier: Facts | None = None, *, seconds: int
+    shell: Host, guest: str, known: Sequence[Kernel] = (), *, seconds: int
 ) -> Facts:
     """Run the script in the guest, for *seconds* at most. Raises ProbeError if it cannot be run or does not finish.
 
     Raises NotLinux for another system.
-    An initramfs that is as it was in the *earlier* facts is not read again: that is the slow part.
+    An initramfs that is as it was when one of the *known* kernels was read is not read again: that is the slow part.
     """
-    known = ""
-    if earlier:
-        stamps = " ".join(earlier.initramfs_stamps)
-        known = f"known={shlex.quote(stamps)}\n"
+    given = f"mark={secrets.token_hex(8)}\n"
+    if known:
+        stamps = " ".join(kernel.stamp for kernel in known)
+        given += f"known={shlex.quote(stamps)}\n"
     try:
-        result = shell.run(known + script(), seconds=seconds)
+        result = shell.run(given + script(), seconds=seconds)
     except TimedOut as exc:
         raise _too_slow(guest, seconds) from exc
     if result.rc == _TIMED_OUT:
         raise _too_slow(guest, seconds)
-    facts = read(result.stdout_bytes, guest, earlier)
+    facts = read(result.stdout_bytes, guest, known)
     if facts.system != "Linux":
         raise NotLinux(guest, othersystem.words(printable(facts.system)))
     return facts
@@ -106,21 +108,29 @@ def _too_slow(guest: str, seconds: int) -> ProbeError:
     )
 
 
-def read(output: bytes, guest: str, earlier: Facts | None = None) -> Facts:
+def read(output: bytes, guest: str, known: Sequence[Kernel] = ()) -> Facts:
     """Return the facts that the script printed. Raises ProbeError if it did not come to its end."""
-    lines = output.decode("ascii", errors="replace").splitlines()
-    if not lines or lines[-1] != "end":
-        raise ProbeError(f"{guest}: the guest did not finish the facts script")
+    match = _MARK.match(output)
+    if match is None:
+        raise _unfinished(guest)
+    begin = b"\n" + match[0]
+    _, *pieces = (b"\n" + output).split(begin)
+    if pieces.pop() != b"end\n":
+        raise _unfinished(guest)
     sections = {}
-    for line in lines[:-1]:
-        name, _, data = line.partition(" ")
-        if name in sections:
-            raise ProbeError(f"{guest}: the guest gave the section {name[:40]!r} twice")
-        sections[name] = data
-    kernels: tuple[Kernel, ...] = ()
-    if earlier and earlier.initramfs_stamps:
-        kernels = earlier.kernels
-    return Facts(guest, sections, kernels)
+    for piece in pieces:
+        name, _, data = piece.partition(b"\n")
+        text = name.decode("ascii", errors="replace")
+        if text == "end":
+            raise _unfinished(guest)
+        if text in sections:
+            raise ProbeError(f"{guest}: the guest gave the section {text[:40]!r} twice")
+        sections[text] = data
+    return Facts(guest, sections, tuple(known))
+
+
+def _unfinished(guest: str) -> ProbeError:
+    return ProbeError(f"{guest}: the guest did not finish the facts script")
 
 
 @dataclass(frozen=True)
@@ -147,7 +157,7 @@ class Kernel:
     builtin: frozenset[str]
     initramfs: frozenset[str]
     problem: str | None
-    #: inode, size and time of the initramfs that was read
+    #: inode, size, and times of the last change of data and status (stat(1): %i:%s:%Y:%Z) of the initramfs
     stamp: str = ""
     #: the initramfs file; None if there is none
     path: str | None = None
@@ -168,13 +178,8 @@ class Kernel:
     @property
     def initramfs_bytes(self) -> int:
         """The size of its initramfs; 0 if that is not known."""
-        parts = self.stamp.split(":")
-        if len(parts) != 3:
-            return 0
-        size = parts[1]
-        if re.fullmatch(r"\d{1,15}", size):
-            return int(size)
-        return 0
+        match = re.fullmatch(r"\d+:(\d{1,15}):\d+:\d+", self.stamp)
+        return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ class Facts:
     """Everything the checks know about the inside of one guest."""
 
     guest: str
-    sections: Mapping[str, str] = field(repr=False)
+    sections: Mapping[str, bytes] = field(repr=False)
     #: kernels as they were read before, for those whose initramfs has not changed
     earlier_kernels: tuple[Kernel, ...] = ()
 
@@ -204,13 +209,9 @@ class Facts:
 
     def _section(self, name: str) -> tuple[int, bytes]:
         """Exit status and bytes of one section."""
-        encoded = self.sections.get(name)
-        if encoded is None:
+        data = self.sections.get(name)
+        if data is None:
             raise ProbeError(f"{self.guest}: the guest did not give {name}")
-        try:
-            data = base64.b64decode(encoded, validate=True)
-        except (binascii.Error, ValueError) as exc:
-            raise ProbeError(f"{self.guest}: the guest's {name} is not base64") from exc
         if len(data) >= _MAX_SECTION_BYTES - 3:
             raise ProbeError(
                 f"{self.guest}: the guest's {name} is longer than reclaim reads"
@@ -349,17 +350,30 @@ class Facts:
 
     def _files(self, name: str) -> dict[str, str]:
         _, data = self._section(name)
-        texts: dict[str, str] = {}
-        position = 0
-        while position < len(data):
+        unparsable = self._unparsable(name.replace("_", " "))
+        number = _COUNT.match(data)
+        if number is None:
+            if data:
+                raise unparsable
+            return {}  # there is nothing of that kind
+        if int(number[1]) > _MAX_FILES:
+            raise unparsable
+        sizes: list[tuple[str, int]] = []
+        position = number.end()
+        for _ in range(int(number[1])):
             match = _FILE.match(data, position)
-            if match is None or len(texts) == _MAX_FILES:
-                raise self._unparsable(name.replace("_", " "))
+            if match is None:
+                raise unparsable
             path = match[1].decode("utf-8", errors="replace")
-            begin = match.end()
-            end = begin + int(match[2])
-            texts[path] = data[begin:end].decode("utf-8", errors="surrogateescape")
-            position = end + 1
+            sizes.append((path, int(match[2])))
+            position = match.end()
+        if position + sum(size for _, size in sizes) != len(data):
+            raise unparsable  # one of them changed meanwhile
+        texts: dict[str, str] = {}
+        for path, size in sizes:
+            raw = data[position : position + size]
+            texts[path] = raw.decode("utf-8", errors="surrogateescape")
+            position += size
         return texts
 
     def _pairs_by_tab(self, name: str) -> list[tuple[str, str]]:
@@ -694,14 +708,14 @@ class Facts:
     # Kernels, trim
 
     @property
-    def initramfs_stamps(self) -> tuple[str, ...]:
-        """The stamp of each initramfs that was read; empty if the kernels could not be read."""
+    def read_kernels(self) -> tuple[Kernel, ...]:
+        """The kernels whose initramfs was read; empty if the kernels could not be read."""
         try:
             kernels = self.kernels
         except ProbeError:
             return ()
         return tuple(
-            kernel.stamp for kernel in kernels if kernel.stamp and not kernel.problem
+            kernel for kernel in kernels if kernel.stamp and not kernel.problem
         )
 
     @cached_property

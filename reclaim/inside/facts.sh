@@ -1,28 +1,44 @@
-# Read by the guest's /bin/sh in one go. Each line it prints is: name, a space, base64 of what a
-# command printed followed by the command's exit status in three digits. Nothing is written.
+# Read by the guest's /bin/sh in one go. Each section it prints is: a line with $mark and a name, what a command
+# printed, followed by the command's exit status in three digits, and the end of a line. Nothing is written.
+# The caller sets mark to a word that no file of the guest can hold, since it is new each time. A process costs 15 ms
+# under emulation, so whatever the shell can do by itself it does.
+mark=${mark:-reclaim-section}
 cap=262144
+line='
+'
+empty=$line$line
 
-say() {
-    name=$1
-    shift
-    printf '%s ' "$name"
-    { "$@" 2>/dev/null | head -c $cap; } | base64 | tr -d '\n'
-    printf '\n'
-}
-# the pipe in say hides the exit status: append it
 with_status() {
     "$@"
     printf '%03d' $?
 }
 probe() {
+    printf '%s %s\n' "$mark" "$1"
+    shift
+    # the pipe hides the exit status: it is appended before
+    with_status "$@" 2>/dev/null | head -c $cap
+    printf '\n'
+}
+# a section that is one file
+file() {
+    printf '%s %s\n' "$mark" "$1"
+    head -c $cap "$2" 2>/dev/null
+    printf '%03d\n' $?
+}
+# a section that is the text $3 with the status $2
+text() {
+    printf '%s %s\n%.262144s%03d\n' "$mark" "$1" "$3" "$2"
+}
+# a section of a command that prints little, and no binary data
+short() {
     name=$1
     shift
-    say "$name" with_status "$@"
+    printed=$("$@" 2>/dev/null)
+    text "$name" $? "$printed${printed:+$line}"
 }
-
-# a section for what is not here: nothing, and the status 0; a process costs 15 ms under emulation
+# a section for what is not here: nothing, and the status 0
 none() {
-    printf '%s MDAw\n' "$1"
+    printf '%s %s\n000\n' "$mark" "$1"
 }
 any() {
     for file; do [ -e "$file" ] && return; done
@@ -30,14 +46,24 @@ any() {
 }
 
 files() {
-    # each existing file as: its path, its size, its bytes
+    # those that exist: their number, the path and the size of each, then the bytes of all
+    given=$#
+    for file; do [ -f "$file" ] && set -- "$@" "$file"; done
+    shift "$given"
+    printf '%s\n' $#
+    [ $# -eq 0 ] && return
+    sizes=$(stat -L -c %s "$@") || sizes=$(for file; do wc -c <"$file"; done)
     for file; do
-        if [ -f "$file" ]; then
-            printf '%s\n%s\n' "$file" "$(wc -c <"$file")"
-            cat "$file"
-            printf '\n'
-        fi
+        printf '%s\n%s\n' "$file" "${sizes%%"$line"*}"
+        sizes=${sizes#*"$line"}
     done
+    cat "$@"
+}
+
+keeping_out() {
+    # the files of modprobe.d(5) that name a driver which a disk on virtio-scsi needs
+    grep -lsE '^[[:space:]]*(blacklist|install)[[:space:]]+(virtio[_-](scsi|pci)|sd[_-]mod)([[:space:]]|$)' \
+        /etc/modprobe.d/*.conf /run/modprobe.d/*.conf /usr/local/lib/modprobe.d/*.conf /lib/modprobe.d/*.conf
 }
 
 images() {
@@ -141,7 +167,7 @@ image() {
     esac
     [ -z "$missing" ] && return
     [ -z "$initrd" ] && printf 'stamp \nno-initramfs\n' && lacking $missing && return
-    stamp=$(stat -L -c '%i:%s:%Y' "$initrd" 2>/dev/null)
+    stamp=$(stat -L -c '%i:%s:%Y:%Z' "$initrd" 2>/dev/null)
     printf 'stamp %s\n' "$stamp"
     case " ${known:-} " in
     *" ${stamp:-none} "*) printf 'same\n' && return ;;
@@ -274,7 +300,7 @@ btrfs() {
 
 sysfs() {
     for block in /sys/block/*; do
-        [ -e "$block/device" ] && printf '%s\t%s\n' "${block##*/}" "$(readlink -f "$block/device")"
+        [ -e "$block/device" ] && printf '%s\t%s\n' "${block##*/}" "$(cd -P "$block/device" && pwd -P)"
     done
     true
 }
@@ -460,13 +486,13 @@ bounded() {
     if command -v timeout >/dev/null 2>&1; then timeout 15 "$@"; else "$@"; fi
 }
 
-probe os os_release
-probe kernel uname -sr
-if any /sys/fs/selinux/enforce; then probe context context; else none context; fi
-probe cmdline cat /proc/cmdline
+short os os_release
+short kernel uname -sr
+if any /sys/fs/selinux/enforce; then short context context; else none context; fi
+file cmdline /proc/cmdline
 # none: a root that the kernel is told of, or systemd-gpt-auto-generator(8) finds
-if any /etc/fstab || [ -L /etc/fstab ]; then probe fstab cat /etc/fstab; else none fstab; fi
-probe swaps cat /proc/swaps
+if any /etc/fstab || [ -L /etc/fstab ]; then file fstab /etc/fstab; else none fstab; fi
+file swaps /proc/swaps
 probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/grub.cfg /boot/grub2/grub.cfg \
     /boot/efi/EFI/*/grub.cfg /boot/grub/custom.cfg /boot/grub2/custom.cfg /boot/grub2/user.cfg \
     /boot/grub/grubenv /boot/grub2/grubenv /etc/default/grub_installdevice \
@@ -482,6 +508,7 @@ probe boot_files files /etc/default/grub /etc/default/grub.d/*.cfg /boot/grub/gr
     /etc/dracut.conf /etc/dracut.conf.d/*.conf /etc/mkinitcpio.conf /etc/mkinitcpio.conf.d/*.conf \
     /etc/mkinitcpio.d/*.preset \
     /etc/mkinitfs/mkinitfs.conf \
+    $(keeping_out) \
     /etc/crypttab /etc/crypttab.initramfs /etc/mdadm/mdadm.conf /etc/mdadm.conf
 set -- /etc/systemd/system/*.mount /etc/systemd/system/*.swap /etc/systemd/system/*.mount.d/*.conf \
     /etc/systemd/system/*.swap.d/*.conf
@@ -489,30 +516,34 @@ if any "$@"; then probe units files "$@"; else none units; fi
 if any $unified; then probe unified unified; else none unified; fi
 if any /etc/lvm; then probe lvm lvm_names; else none lvm; fi
 probe named named_anywhere
-probe boot_free df -Pk /boot
+short boot_free df -Pk /boot
 probe lsblk block_devices
 probe findmnt mounts
 probe links links
-probe sysfs sysfs
-probe layout layout
-if any /sys/block/dm-* && command -v dmsetup >/dev/null 2>&1; then probe thin thin; else none thin; fi
-if any /sys/fs/btrfs/*/devices; then probe btrfs btrfs; else none btrfs; fi
+short sysfs sysfs
+short layout layout
+if any /sys/block/dm-* && command -v dmsetup >/dev/null 2>&1; then short thin thin; else none thin; fi
+if any /sys/fs/btrfs/*/devices; then short btrfs btrfs; else none btrfs; fi
 probe kernels kernels
-probe debconf debconf
+short debconf debconf
 probe addresses ip -j address
-probe timer systemctl show fstrim.timer -p LoadState -p ActiveState -p SubState -p UnitFileState
-probe service systemctl show fstrim.service -p LoadState -p Result -p ExecStart -p ExecMainStatus \
-    -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome -p FragmentPath -p DropInPaths
-if any /run/systemd/system; then probe systemd systemd; else none systemd; fi
+# both units at once: systemctl prints an empty line between them
+shown=$(systemctl show fstrim.timer fstrim.service -p LoadState -p ActiveState -p SubState -p UnitFileState -p Result \
+    -p ExecStart -p ExecMainStatus -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome -p FragmentPath \
+    -p DropInPaths 2>/dev/null)
+status=$?
+text timer $status "${shown%%"$empty"*}"
+text service $status "${shown#*"$empty"}"
+if any /run/systemd/system; then short systemd systemd; else none systemd; fi
 jobs=$(trimming)
 if [ -n "$jobs" ]; then probe cron cron; else none cron; fi
-if needs_cron; then probe daemons daemons; else none daemons; fi
+if needs_cron; then short daemons daemons; else none daemons; fi
 if command -v zpool >/dev/null 2>&1; then
-    probe zfs zfs
+    short zfs zfs
     probe vdevs bounded zpool list -vHP
 else
     none zfs
     none vdevs
 fi
-probe tools tools
-printf 'end\n'
+short tools tools
+printf '%s end\n' "$mark"

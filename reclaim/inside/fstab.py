@@ -18,7 +18,7 @@ _LINE = re.compile(
 #: names the kernel gives by bus and by order of discovery, and udev links made from the bus; device
 #: mapper, md and LVM link their devices by their own ids (their udev rules 11-dm, 13-dm-disk, 63-md, 69-dm-lvm)
 _RENAMED = re.compile(
-    r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|disk/by-path/.+)"
+    r"(?:/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*|dm-\d+|block/\d+:\d+|disk/by-path/.+)"
     r"|(?:/dev/disk/by-id/|ID=)(?!dm-|md-name-|md-uuid-|lvm-pv-uuid-).+)\Z"
 )
 #: the part of a kernel's name that a change of bus changes: /dev/vda1 and /dev/sda1 have the same place

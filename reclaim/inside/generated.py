@@ -15,9 +15,16 @@ _HEADERS = {
     _NIXOS: re.compile(r"# This is a generated file\.\s+Do not edit!"),
     _GUIX: re.compile(r"# This file was generated from your Guix configuration"),
 }
-#: how tools of configuration management mark their files: a file can be edited, and they may write it again
+#: how tools of configuration management mark their files: they write them again, with the old names
 _MANAGED = re.compile(
     r"^[ \t]*#[^\n]*\b(?:Ansible|Puppet|Chef|SaltStack|Salt|CFEngine)\b[^\n]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+#: how they mark a part of a file as theirs (Ansible's blockinfile): the rest of it is not
+_BLOCK = re.compile(r"\b(?:BEGIN|END|BLOCK)\b", re.IGNORECASE)
+#: how any other program marks a file that it writes again
+_NOT_TO_EDIT = re.compile(
+    r"^[ \t]*#[^\n]*\b(?:do not (?:edit|modify|change)|lost|overwritten)\b[^\n]*$",
     re.MULTILINE | re.IGNORECASE,
 )
 #: how much of a file's begin is looked at
@@ -36,12 +43,38 @@ def system(facts: Facts) -> str | None:
 
 
 def managed(path: str, text: str) -> list[str]:
-    """Return a remark on a file that a tool of configuration management marks as its own; none on another file."""
-    match = _MANAGED.search(text[:_HEAD])
-    if match is None:
+    """Return a remark on a file that another program marks as its own, or a part of it; none on another file."""
+    mark = _mark(path, text)
+    if not mark:
         return []
-    mark = match[0].strip("# \t\r")[:100]
-    return [f'{path} is marked "{mark}": change it there too']
+    there_too = ": change it there too" if _BLOCK.search(mark) else ""
+    return [f'{path} is marked "{mark}"{there_too}']
+
+
+def why_not_edited(path: str, text: str) -> str | None:
+    """Return why names are not changed in the file at *path*: a program that marks it would write it again."""
+    if not whole(path, text):
+        return None
+    return (
+        f"{path} would be written again with the old names: name the devices by UUID= in the source that it is "
+        "made from"
+    )
+
+
+def whole(path: str, text: str) -> str:
+    """Return the comment with which another program marks the whole file as its own, or ""."""
+    mark = _mark(path, text)
+    return "" if _BLOCK.search(mark) else mark
+
+
+def _mark(path: str, text: str) -> str:
+    """Return the comment with which another program marks *text* as its own, or ""."""
+    head = text[:_HEAD]
+    match = _MANAGED.search(head)
+    # menus of boot loaders have such words as well, and a command that makes them anew
+    if match is None and path.startswith(("/etc/fstab", "/etc/systemd/")):
+        match = _NOT_TO_EDIT.search(head)
+    return match[0].strip("# \t\r")[:100] if match else ""
 
 
 def mounted_by(name: str, target: str, device: str) -> str:

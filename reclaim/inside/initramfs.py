@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from reclaim.base.cached import once
 from reclaim.base.errors import Withheld
@@ -111,6 +111,65 @@ def lacking(facts: Facts, needed: tuple[str, ...]) -> list[str]:
         if missing:
             sentences.append(f"{name} has no {missing}")
     return sentences
+
+
+#: parameters of the kernel, of modprobe and of dracut that keep modules out, and functions that stand for drivers
+_KEPT_OUT = re.compile(
+    r"(?<![\w.-])(?P<key>module_blacklist|modprobe\.blacklist|rd\.driver\.blacklist|rdblacklist|initcall_blacklist)="
+    r"(?P<list>[\w,-]+)"
+)
+_INITCALLS = {
+    "virtio_scsi_init": "virtio_scsi",
+    "init_sd": "sd_mod",
+    "virtio_pci_driver_init": "virtio_pci",
+}
+#: `blacklist MODULE`, and `install MODULE /bin/false` and the like (modprobe.d(5))
+_MODPROBE = re.compile(
+    r"^[ \t]*(?P<key>blacklist|install)[ \t]+(?P<module>[\w-]+)[ \t]*(?P<command>\S*)",
+    re.MULTILINE,
+)
+_NOTHING = ("true", "false", ":")
+
+
+def kept_out(facts: Facts, needed: tuple[str, ...]) -> list[str]:
+    """Return the settings that keep a module of *needed* from being loaded, each with its file.
+
+    A kernel that has the module in itself obeys `initcall_blacklist` alone, and any other all but that.
+    """
+    settings: dict[str, None] = {}
+    for path, text in {**facts.boot_files, **facts.unified}.items():
+        read = _in_modprobe if "/modprobe.d/" in path else _in_parameters
+        for module, setting in read(text):
+            obeys_initcalls = setting.startswith("initcall_")
+            kernels = {module in kernel.builtin for kernel in facts.kernels}
+            if module in needed and obeys_initcalls in kernels:
+                settings[f"{path}: {setting} keeps {module} out"] = None
+    return list(settings)
+
+
+def _in_parameters(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each module that a parameter in *text* keeps out, with that parameter."""
+    for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            continue
+        for match in _KEPT_OUT.finditer(line):
+            for name in match["list"].split(","):
+                module = _module(name)
+                if match["key"].startswith("initcall_"):
+                    module = _INITCALLS.get(name, "")
+                yield module, f"{match['key']}={name}"
+
+
+def _in_modprobe(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each module that a file of modprobe.d(5) keeps out, with its line."""
+    for match in _MODPROBE.finditer(text):
+        does_nothing = match["command"].rpartition("/")[2] in _NOTHING
+        if match["key"] == "blacklist" or does_nothing:
+            yield _module(match["module"]), match[0].strip()
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def not_even_modules(facts: Facts, needed: tuple[str, ...]) -> str:

@@ -18,12 +18,24 @@ from reclaim.inside.fstab import listed
 _VFAT = (4, 19)
 #: why a filesystem is not trimmed, if that is not because fstab lacks it
 NOT_NAMED = "not named by fstrim.service"
+LEFT_OUT = "left out by the command of fstrim.service"
 NO_TRIM = "X-fstrim.notrim"
 READ_ONLY = "read-only in fstab"
 #: options of fstab(5) by which fstrim passes a filesystem over (fstrim(8))
 _EXEMPTING = frozenset((NO_TRIM, "ro"))
-#: fstrim's option for the files that list mount points
-_LISTED_IN = re.compile(r"(?:--listed-in|-I)(?:=(?P<files>.*))?")
+#: fstrim's options (fstrim(8)); busybox has some of them
+_LETTERS = {
+    "A": "--fstab", "a": "--all", "n": "--dry-run", "v": "--verbose", "h": "--help", "V": "--version",
+    "t": "--types", "I": "--listed-in", "o": "--offset", "l": "--length", "m": "--minimum",
+}  # fmt: skip
+_WITH_VALUE = ("--types", "--listed-in", "--offset", "--length", "--minimum")
+_ALONE = frozenset((*_LETTERS.values(), "--quiet", "--quiet-unsupported"))
+#: options with which fstrim trims nothing, or a part of each filesystem
+_TRIMS_NO_WHOLE = frozenset(
+    ("--dry-run", "--offset", "--length", "--help", "--version")
+)
+#: bytes of the longest free extents that a schedule may pass over (--minimum)
+_SMALLEST_LEFT = 16 << 20
 #: files that list everything that is mounted
 _MOUNT_TABLES = ("/proc/self/mountinfo", "/proc/mounts", "/etc/mtab")
 #: characters of a call that are taken apart: shlex takes the square of a word's length
@@ -172,7 +184,7 @@ def _why_not_by_service(
         return ""
     problem = _why_not_reached(facts, reach, targets)
     if problem is not None:
-        return problem
+        return problem or (LEFT_OUT if facts.fstrim_commands else "")
     if facts.fstrim_service.get("ProtectHome", "no") == "no":
         return None
     if all(map(_is_home, targets)):
@@ -282,37 +294,97 @@ def _reached_by_cron(facts: Facts) -> Reach:
 
 
 def _reach(facts: Facts, arguments: list[str]) -> Reach:
-    """Return the reach of `fstrim` with these arguments (fstrim(8))."""
-    if _has_option(arguments, "--all", "a"):
+    """Return the reach of `fstrim` with these arguments (fstrim(8)): none if it refuses them, or passes space over."""
+    parsed = _parsed(arguments)
+    if parsed is None:
+        return Reach()
+    options, paths = parsed
+    if not options.keys().isdisjoint(_TRIMS_NO_WHOLE):
+        return Reach()
+    if _size(options.get("--minimum", "0")) > _SMALLEST_LEFT:
+        return Reach()
+    reach = _base(facts, options)
+    if reach is None:
+        return Reach(targets=frozenset(map(_plain, paths)))
+    types = options.get("--types")
+    return reach if types is None else _of_types(facts, reach, types)
+
+
+def _parsed(arguments: list[str]) -> tuple[dict[str, str], list[str]] | None:
+    """Return the options with their values, and the other words; None if fstrim does not know an option."""
+    options: dict[str, str] = {}
+    paths = []
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            following = "" if equals or name not in _WITH_VALUE else next(words, None)
+            if name not in _ALONE or following is None:
+                return None
+            options[name] = value or following
+        elif word.startswith("-"):
+            following = _take_letters(word[1:], options)
+            if following is None:
+                return None
+            if following:
+                options[following] = next(words, "")
+        else:
+            paths.append(word)
+    return options, paths
+
+
+def _take_letters(letters: str, options: dict[str, str]) -> str | None:
+    """Put options of one letter each into *options*.
+
+    Return the option that has its value in the next word, "" if none has; None if fstrim does not know one.
+    """
+    for position, letter in enumerate(letters, 1):
+        name = _LETTERS.get(letter)
+        if name is None:
+            return None
+        options[name] = ""
+        if name in _WITH_VALUE:
+            options[name] = letters[position:]
+            return "" if options[name] else name
+    return ""
+
+
+def _base(facts: Facts, options: Mapping[str, str]) -> Reach | None:
+    """Return the reach of the option that says which filesystems; None without one."""
+    if "--all" in options:
         return Reach(everything=True)
-    files = _listing_files(arguments)
-    if files is not None:
-        return _listed_in(facts, files)
-    if _has_option(arguments, "--fstab", "A"):
+    if "--listed-in" in options:
+        return _listed_in(facts, options["--listed-in"].split(":"))
+    if "--fstab" in options:
         return Reach(fstab=True)
-    paths = (argument for argument in arguments if argument.startswith("/"))
-    return Reach(targets=frozenset(map(_plain, paths)))
-
-
-def _listing_files(arguments: list[str]) -> list[str] | None:
-    """Return the files of fstrim's option --listed-in, or None without it."""
-    for number, argument in enumerate(arguments):
-        match = _LISTED_IN.fullmatch(argument)
-        if match:
-            following = "".join(arguments[number + 1 : number + 2])
-            files = match["files"] or following
-            return files.split(":")
     return None
 
 
-def _has_option(arguments: list[str], name: str, letter: str) -> bool:
-    """True if an option is among *arguments*, by its name or among options of one letter each."""
-    for argument in arguments:
-        if argument == name:
-            return True
-        if letter in argument and re.fullmatch(r"-\w+", argument):
-            return True
-    return False
+def _of_types(facts: Facts, reach: Reach, types: str) -> Reach:
+    """Return the mount points in *reach* that have one of *types*, or none of them (`noxfs`, mount(8))."""
+    named = {name.removeprefix("no") for name in types.split(",")}
+    excludes = types.startswith("no")
+    targets = {
+        mount.target
+        for mount in facts.mounts
+        if (mount.fstype in named) is not excludes
+    }
+    return Reach(
+        targets=frozenset(
+            target
+            for target in targets
+            if _why_not_reached(facts, reach, {target}) is None
+        )
+    )
+
+
+def _size(text: str) -> int:
+    """Return bytes, as util-linux reads them (`1M`, `1MiB`, `1MB`); more than any disk has if they cannot be read."""
+    match = re.fullmatch(r"(\d{1,18})(?:([KMGTP])(?:i?B)?)?", text, re.IGNORECASE)
+    if match is None:
+        return 1 << 62
+    power = "KMGTP".index(match[2].upper()) + 1 if match[2] else 0
+    return int(match[1]) << (10 * power)
 
 
 def _listed_in(facts: Facts, files: list[str]) -> Reach:

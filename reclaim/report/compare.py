@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
+from reclaim.engine.reach import REACH
 from reclaim.record.record import Record, Row
 
 #: with one of these a run does not judge everything, so a guest that it lacks is not gone
@@ -27,7 +29,7 @@ _NARROW = (
 _NARROW_SHORT = re.compile(r"-[vqsl]*[kmx].*", re.DOTALL)
 _BROKEN = (Verdict.NONCOMPLIANT, Verdict.PENDING, Verdict.ERROR)
 
-_Key = tuple[str | None, ...]
+Key = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Comparison:
 
 
 def is_narrow(record: Record) -> bool:
-    """True if the run was asked for less than everything, or was stopped before its end."""
-    if record.run.cut_short or record.run.chosen:
+    """True if the run was asked for less than everything, was stopped early, or did not reach its hypervisor."""
+    if record.run.cut_short or record.run.chosen or not record.hypervisor.reached:
         return True
     return any(map(_narrows, record.run.arguments))
 
@@ -97,11 +99,13 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     """
     comparison = Comparison()
     verdicts = _verdicts(earlier)
-    paths = _paths(now)
-    alone = _alone(now)
+    paths = paths_of(now)
+    alone = alone_in(now.results)
     for row in now.results:
-        keys = _keys(row, paths, alone)
+        keys = keys_of(row, paths, alone)
         before = next((verdicts[key] for key in keys if key in verdicts), None)
+        if row.requirement == REACH.slug and earlier and earlier[0].hypervisor.reached:
+            before = Verdict.COMPLIANT  # which has no row
         comparison.add(Turn(row, before))
     if not earlier:
         return comparison
@@ -117,20 +121,36 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     return comparison
 
 
-def _verdicts(records: Sequence[Record]) -> dict[_Key, Verdict]:
+def _verdicts(records: Sequence[Record]) -> dict[Key, Verdict]:
     """The newest verdict for each row, under every key that the row may be found by again."""
-    verdicts: dict[_Key, Verdict] = {}
+    verdicts: dict[Key, Verdict] = {}
     for record in records:
-        paths, alone = _paths(record), _alone(record)
+        paths, alone = paths_of(record), alone_in(record.results)
         for row in record.results:
-            for key in _keys(row, paths, alone):
+            for key in keys_of(row, paths, alone):
                 verdicts.setdefault(key, row.verdict)
     return verdicts
 
 
-def _keys(
-    row: Row, paths: dict[tuple[str, str], str], alone: set[str]
-) -> Iterator[_Key]:
+class NamedRow(Protocol):
+    """A row, here or in a database: the names that it is known by."""
+
+    @property
+    def requirement(self) -> str: ...
+
+    @property
+    def guest(self) -> str | None: ...
+
+    @property
+    def disk(self) -> str | None: ...
+
+    @property
+    def backup(self) -> str | None: ...
+
+
+def keys_of(
+    row: NamedRow, paths: dict[tuple[str, str], str], alone: set[str]
+) -> Iterator[Key]:
     """Yield the keys of a row, the best first: a copy's path, a disk's image, since mending renames its target."""
     if row.guest is None or row.disk is None or row.backup is not None:
         yield row.requirement, row.guest, "backup", row.backup
@@ -143,14 +163,14 @@ def _keys(
         yield row.requirement, row.guest, "only"
 
 
-def _paths(record: Record) -> dict[tuple[str, str], str]:
+def paths_of(record: Record) -> dict[tuple[str, str], str]:
     return {(disk.guest, disk.disk): disk.path for disk in record.storage if disk.path}
 
 
-def _alone(record: Record) -> set[str]:
+def alone_in(rows: Iterable[NamedRow]) -> set[str]:
     """Return the guests with one disk."""
     disks: dict[str, set[str]] = {}
-    for row in record.results:
+    for row in rows:
         if row.guest is None or row.disk is None:
             continue
         disks.setdefault(row.guest, set()).add(row.disk)

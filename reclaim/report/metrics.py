@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -61,6 +61,10 @@ OF_WHOLE_RUNS = (
     Family(
         "last_whole_run_timestamp_seconds",
         "When the last run ended that judged every guest and all that decides whether it returns freed space",
+    ),
+    Family(
+        "next_waiver_end_timestamp_seconds",
+        "When the first of the waivers ends that the last whole run found in force, if one has an end",
     ),
 )
 OF_THE_LAST_RUN = (
@@ -211,7 +215,22 @@ def _of_whole(record: Record, figures: summary.Figures) -> Samples:
         samples["findings", (name, requirement)] = count
     if figures.reclaimable is not None:
         samples["reclaimable_bytes", (name,)] = figures.reclaimable
+    end = _next_end_of_waiver(record)
+    if end is not None:
+        samples["next_waiver_end_timestamp_seconds", (name,)] = end.timestamp()
     return samples
+
+
+def _next_end_of_waiver(record: Record) -> datetime | None:
+    """Return when the first waiver in force ends, None if none does: the day after its last one, in UTC."""
+    last_days = []
+    for row in record.results:
+        if row.verdict is Verdict.WAIVED and row.waiver and row.waiver.until:
+            last_days.append(row.waiver.until)
+    if not last_days or min(last_days) == date.max:
+        return None
+    end = min(last_days) + timedelta(days=1)
+    return datetime.combine(end, time(), timezone.utc)
 
 
 def _registry(samples: Samples) -> CollectorRegistry:

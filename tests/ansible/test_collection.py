@@ -1,4 +1,4 @@
-"""The collection itself: it is built, linted and documented, and its modules take nothing from a hypervisor on trust."""
+"""The collection itself: it is built, linted, documented, and its modules take nothing from a hypervisor on trust."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def test_it_is_built_and_installed_as_others_are(controller: Controller, tmp_pat
         shown = ran(_BIN / "ansible-doc", f"reclaim.fleet.{module}", env=there)
         assert (shown.returncode, "OPTIONS" in shown.stdout) == (0, True), shown.stderr
     for verb in VERBS:
-        words = ("-i", "localhost,", "--syntax-check", f"reclaim.fleet.{verb}")
-        assert ran(_BIN / "ansible-playbook", *words, env=there, stand=tmp_path).returncode == 0
+        checked = ("-i", "localhost,", "--syntax-check", f"reclaim.fleet.{verb}")
+        assert ran(_BIN / "ansible-playbook", *checked, env=there, stand=tmp_path).returncode == 0
 
 
 @pytest.mark.slow

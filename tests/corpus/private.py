@@ -14,6 +14,7 @@ import libvirt
 
 from lab import tools
 from reclaim.processes import binding
+from tests import temporary
 
 _SECONDS = 60
 #: where libvirtd keeps what it knows; each is hidden behind an empty folder, for it alone
@@ -50,7 +51,7 @@ def libvirtd(folder: Path, definitions: Mapping[str, str] = MappingProxyType({})
     *settings* are further lines of its libvirtd.conf.
     Raises OSError or RuntimeError where none can be run: not root, no namespaces, no libvirtd.
     """
-    folder = Path("/tmp") / f"reclaim-{folder.name}-{time.monotonic_ns():x}"
+    folder = temporary.short_place() / f"reclaim-{folder.name}-{time.monotonic_ns():x}"
     for name in _PLACES:
         (folder / name).mkdir(parents=True)
     conf = 'unix_sock_rw_perms = "0700"\nauth_unix_rw = "none"\n'

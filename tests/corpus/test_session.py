@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests import temporary
 from tests.command import ROOT, document_of, runs
 from tests.corpus.variants import disk, domain
 from tests.support import uuid_of
@@ -97,7 +98,7 @@ def user() -> Iterator[User]:
         _skip("not root")
     if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         _skip(f"{', '.join(missing)} is missing")
-    home = Path(tempfile.mkdtemp(prefix="reclaim-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="reclaim-", dir=temporary.short_place()))
     one = User(f"reclaim-{secrets.token_hex(4)}", home)
     made = subprocess.run(
         ["useradd", "--no-create-home", "--home-dir", str(home), one.name], capture_output=True, text=True, check=False

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 
 from reclaim.inside.facts import Facts, read
-from tests.support import Inside, block, mounted, part, printed, section
+from tests.support import MARK, Inside, block, mounted, part, printed, section
 
 FILES = {
     "/etc/fstab": (
@@ -81,7 +80,7 @@ def rich() -> Inside:
         swaps=("/dev/vda2 partition 1 0 -2", "/swapfile file 1 0 -3"),
         systemd="running\nssh.service loaded active running SSH\nx.mount loaded failed failed y\n",
         kernels=(
-            "kernel 6.1.0-13-amd64\npath /boot/initrd.img\nstamp 1:2:3\ninitramfs sd_mod\nlacking virtio_scsi\n"
+            "kernel 6.1.0-13-amd64\npath /boot/initrd.img\nstamp 1:2:3:1\ninitramfs sd_mod\nlacking virtio_scsi\n"
             "kernel 5.0\nunified /boot/EFI/Linux/a.efi\nunreadable x\nkernel z\nstray vmlinuz-z\n"
         ),
         addresses=[
@@ -96,7 +95,7 @@ def rich() -> Inside:
 
 
 @cache
-def _sections() -> dict[str, str]:
+def _sections() -> dict[str, bytes]:
     return rich().sections()
 
 
@@ -118,15 +117,15 @@ def seeds_of_answers() -> list[bytes]:
     return [spread(one.sections()) for one in (Inside(), rich())]
 
 
-def spread(sections: dict[str, str]) -> bytes:
+def spread(sections: dict[str, bytes]) -> bytes:
     """An answer with its sections readable, so that what they hold can be changed."""
-    return b"".join(b"\x01%s\x02%s" % (name.encode(), base64.b64decode(data)) for name, data in sections.items())
+    return b"".join(b"\x01%s\x02%s" % (name.encode(), data) for name, data in sections.items())
 
 
 def gathered(data: bytes) -> bytes:
     """The answer that `spread` gave, after it was changed, as the script prints it."""
-    lines = []
+    parts = []
     for one in data.split(b"\x01")[1:]:
         name, _, content = one.partition(b"\x02")
-        lines.append(name + b" " + base64.b64encode(content) + b"\n")
-    return b"".join(lines) + b"end\n"
+        parts.append(b"%s %s\n%s\n" % (MARK, name, content))
+    return b"".join(parts) + MARK + b" end\n"

@@ -150,6 +150,7 @@ LIMITS: dict[tuple[Callable[[Iterable[Source]], Measure], str], float] = {
     (placeholders, "reclaim/backups/**/*.py"): _NAMES,
     (placeholders, "reclaim/base/**/*.py"): _NAMES,
     (placeholders, "reclaim/changes/**/*.py"): _NAMES,
+    (placeholders, "reclaim/database/**/*.py"): _NAMES,
     (placeholders, "reclaim/definition/**/*.py"): _NAMES,
     (placeholders, "reclaim/engine/**/*.py"): _NAMES,
     (placeholders, "reclaim/files/**/*.py"): _NAMES,

@@ -20,9 +20,21 @@ from reclaim.inside.fstab import (
 _TOKEN = re.compile(
     r"(?<![\w.-])(?!kernelopts=)(?P<key>[A-Za-z_][\w.-]*)=(?P<q>[\"'](?=/dev/))?(?P<value>[^\s\"']+)"
 )
+#: a device's name by its bus; a volume group may be called `vdata`, and none `vda1`
+_BUS_NAME = r"/dev/(?:(?:vd|sd|hd|xvd)[a-z]+(?:\d+(?!\w)|(?![\w/]))|block/\d+:\d+)"
 #: a device named by its bus somewhere in a value: `device=/dev/vdb` of rootflags, `/dev/vda3:root` of cryptdevice
 _SOMEWHERE = re.compile(
-    r"(?:\A|[=,:])(?P<device>/dev/(?:(?:vd|sd|hd|xvd)[a-z]+\d*(?![\w/])|disk/by-(?:path|id)/.+))"
+    rf"(?:\A|[=,:])(?P<device>{_BUS_NAME}|/dev/disk/by-(?:path|id)/.+)"
+)
+#: a device as a word of its own, within a parameter that has blanks: dm-mod.create="… linear /dev/vda1 0"
+_WORD = re.compile(rf"(?<!\S)(?P<device>{_BUS_NAME})(?![^\s\"'\\])")
+_KEY = re.compile(r"(?<![\w.-])[A-Za-z_][\w.-]*(?==)")
+#: stands for the words of a value before the one that names the device
+_BEFORE = "… "
+#: a disk without /dev (alpine_dev=vda1, blkdevparts=vda:…, stage2=hd:vda1:/), or as a unit of systemd's
+_BARE = re.compile(
+    r"(?:\A|[:,])(?:(?:vd|sd|hd|xvd)[a-z]{1,2}\d{1,3}(?=\Z|[:,/])|x?vd[a-z](?=\Z|[:,]))"
+    r"|(?:\A|[=,:])dev-(?:vd|sd|hd|xvd)[a-z]+\d*\.(?:device|swap)\b"
 )
 #: parameters whose whole value is a device, which their readers take as UUID= too: the kernel's and every
 #: initramfs's root and resume; boot (dracut, fips), mount.usr and mount.usrflags (systemd), real_root (genkernel),
@@ -30,7 +42,7 @@ _SOMEWHERE = re.compile(
 _WHOLE = frozenset(("root", "resume", "boot", "mount.usr", "real_root", "cryptroot"))
 #: a root by its number, as lilo wrote it: major:minor, or both as hexadecimal digits (early_lookup_bdev in Linux)
 _NUMBER = re.compile(
-    r"(?<![\w.-])(?P<key>root|resume)=(?P<value>\d+:\d+|[0-9a-f]{3,4})(?![^\s\"'])"
+    r"(?<![\w.-])(?P<key>root|resume)=(?P<value>\d+:\d+|(?:0x)?[0-9a-f]{3,4})(?![^\s\"'])"
 )
 #: parameters whose value begins with a device: cryptdevice=DEVICE:NAME (mkinitcpio's hook encrypt)
 _BEFORE_COLON = frozenset(("cryptdevice",))
@@ -42,7 +54,10 @@ _NESTED = 3
 
 @dataclass(frozen=True)
 class Name:
-    """A kernel parameter that names a device by its bus; `device` is "" if it is a number."""
+    """A kernel parameter that names a device by its bus.
+
+    `device` is "" if it is a number, or a name without /dev.
+    """
 
     parameter: str
     value: str
@@ -50,6 +65,11 @@ class Name:
 
     def __str__(self) -> str:
         return f"{self.parameter}={self.value}"
+
+    @property
+    def is_cut(self) -> bool:
+        """True if `value` is a part of the parameter's value, which has blanks."""
+        return self.value.startswith(_BEFORE)
 
 
 def names(line: str) -> list[Name]:
@@ -65,6 +85,8 @@ def names(line: str) -> list[Name]:
                     device=inside["device"],
                 )
             )
+        elif _BARE.search(match["value"]):
+            named.append(Name(parameter=match["key"], value=match["value"], device=""))
     for match in _NUMBER.finditer(line):
         named.append(
             Name(
@@ -73,6 +95,22 @@ def names(line: str) -> list[Name]:
                 device="",
             )
         )
+    return named + _words(line)
+
+
+def _words(line: str) -> list[Name]:
+    """Return the devices that are words of their own in *line*, under the parameter before them."""
+    if _WORD.search(line) is None:
+        return []
+    keys = [(match.start(), match[0]) for match in _KEY.finditer(line)]
+    named = []
+    parameter = ""
+    for match in _WORD.finditer(line):
+        while keys and keys[0][0] < match.start():
+            parameter = keys.pop(0)[1]
+        if parameter:
+            value = f"{_BEFORE}{match['device']}"
+            named.append(Name(parameter=parameter, value=value, device=match["device"]))
     return named
 
 
@@ -130,9 +168,7 @@ def why_it_stays(facts: Facts, name: str) -> str:
     device = name
     if match:
         device = _device(match)[0]
-    if not device:
-        return "reclaim does not understand this parameter"
-    if _NUMBER.fullmatch(name):
+    if not device.startswith("/dev/") or device.startswith("/dev/block/"):
         return "reclaim does not understand this parameter"
     if facts.device(device) is None:
         return "it is not there"

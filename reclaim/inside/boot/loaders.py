@@ -78,6 +78,8 @@ def _why_not_these(facts: Facts) -> str | None:
     texts = [*facts.boot_files.values(), *facts.unified.values()]
     known = {parameter for text in texts for parameter in cmdline.parameters(text)}
     for name in cmdline.names(facts.command_line):
+        if name.is_cut:
+            continue
         values = [name.value]
         device = facts.device(name.device)
         if device:

@@ -82,8 +82,8 @@ _ASSEMBLED = frozenset(
 #: files whose readers are known to need the disk; for other files the use of the disk decides
 _USERS = re.compile(
     r"/etc/(?:auto\.|integritytab|veritytab|conf\.d/dmcrypt|systemd/|drbd|tgt/|target/|rtslib|nvmet/|scst|iet|nbd-server|"
-    r"vblade|trafficserver/|ceph/|(?:sysconfig|default)/(?:oracleasm|rawdevices|sbd|docker-storage)|oracleafd|vdoconf|"
-    r"my\.cnf|mysql/|aerospike/|squid/|tmpfiles\.d/|ldev\.conf|writeboosttab|zfs/vdev_id|cluster/|ha\.d/|libvirt/|xen/|"
+    r"vblade|trafficserver/|ceph/|(?:sysconfig|default)/(?:oracleasm|rawdevices|sbd|docker-storage|kexec)|oracleafd|"
+    r"vdoconf|my\.cnf|mysql/|aerospike/|squid/|tmpfiles\.d/|ldev\.conf|writeboosttab|zfs/vdev_id|cluster/|ha\.d/|libvirt/|xen/|"
     r"docker/|bacula/|bareos/|security/pam_mount)|/var/(?:lib|mmfs)/|/(?:usr/local|opt/ts)/etc/trafficserver/"
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, backups.Row]:
         "dense": backups.CALLS[-2],
         "ours": backups.CALLS[-1],
     }
-    return {name: backups.measure(call, days, folder, SIZE) for name, call in names.items()}
+    measured = {name: backups.measure(call, days, folder, SIZE) for name, call in names.items()}
+    shutil.rmtree(folder)  # pytest keeps half a gigabyte if any test of the session fails
+    return measured
 
 
 @pytest.mark.slow

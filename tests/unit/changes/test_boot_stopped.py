@@ -16,6 +16,7 @@ from reclaim.changes.change import Change
 from reclaim.engine import journal, undo
 from reclaim.engine.engine import Engine
 from reclaim.handles import started_by
+from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import GuestNotes, Inventory, Policy, Ssh
 from tests.command import audit
 from tests.support import (
@@ -238,13 +239,17 @@ def test_a_guest_that_goes_off_by_itself_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_guest_that_does_not_answer_is_judged_and_off_again(tmp_path: Path) -> None:
+def test_a_guest_that_does_not_answer_is_judged_and_off_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hypervisor, "strain", lambda _self: 2.0)
     silent = Inside(problem=AgentAbsent("one: the guest agent does not answer"))
     guest = stopped(tmp_path, inside=silent, inventory=Inventory(policy=Policy(boot_seconds=1)))
     guest.answers.clear()
     rows = visited(booting(guest, tmp_path), guest)
     assert rows["guest-access"].verdict is Verdict.NONCOMPLIANT
-    assert rows["guest-access"].reason.endswith("it was started (--boot-stopped) and it was shut down again")
+    assert rows["guest-access"].reason.endswith(
+        "it was started (--boot-stopped) and it was shut down again; it did not answer within 2 s (boot_seconds in the "
+        "inventory's policy)"
+    )
     assert rows["fstab-uuid"].verdict is Verdict.NOT_ASSESSABLE
     assert not guest.domain.isActive()
 

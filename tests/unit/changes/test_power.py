@@ -89,7 +89,7 @@ def test_it_is_looked_at_until_systemd_has_started_everything(tmp_path: Path) ->
         down()
         sections = life.inside.sections
 
-        def later() -> dict[str, str]:
+        def later() -> dict[str, bytes]:
             life.inside.systemd = next(looks) if life.is_on_new else "running\n"
             return sections()
 
@@ -296,9 +296,9 @@ def test_one_that_ignores_its_shutdown_runs_on_and_waits_for_its_next_power_cycl
     started = life.guest.domain.ID()
     result = life.cycle()
     assert result.verdict is Verdict.PENDING
-    assert (
-        "waits for its next power cycle: one: it did not shut down within 2 s and still runs as before" in result.reason
-    )
+    words = "waits for its next power cycle: one: it did not shut down within 2 s and still runs as before"
+    assert words in result.reason
+    assert "a slow guest needs a larger shutdown_seconds in the inventory's policy" in result.reason
     assert life.guest.domain.ID() == started
     life.ends_on(life.wanted)
     record = life.read()

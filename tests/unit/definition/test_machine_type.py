@@ -36,7 +36,15 @@ def _offered(*names: str, deprecated: tuple[str, ...] = ()) -> list[OfferedMachi
         ("virt-rhel8.2.0", "virt", (4, 2), "rhel"),
         ("pc-i440fx-trusty", "pc-i440fx", (2, 0), "ubuntu"),
         ("pc-q35-focal", "pc-q35", (4, 0), "ubuntu"),
-        ("pc-q35-rhel10.2.0", "pc-q35", (9, 1), "rhel"),
+        ("pc-q35-rhel10.2.0", "pc-q35", (10, 1), "rhel"),
+        ("pc-q35-rhel9.10.0", "pc-q35", (10, 1), "rhel"),
+        ("pc-q35-rhel11.0.0", "pc-q35", (10, 1), "rhel"),
+        ("pc-i440fx-rhel10.0.0", "pc-i440fx", (9, 1), "rhel"),
+        ("pc-i440fx-resolute", "pc-i440fx", (10, 2), "ubuntu"),
+        ("s390-ccw-virtio-resolute", "s390-ccw-virtio", (10, 2), "ubuntu"),
+        ("pseries-bionic-sxxm", "pseries", (2, 11), "ubuntu"),
+        ("pc-i440fx-5.2+pve0", "pc-i440fx", (5, 2), "pve"),
+        ("pc-q35-9.2+pve1", "pc-q35", (9, 2), "pve"),
         ("pc-1.0-precise", "pc-i440fx", (1, 0), "ubuntu"),
         ("pc-i440fx-1.5-saucy", "pc-i440fx", (1, 5), "ubuntu"),
         ("pc-1.0-qemu-kvm", "pc-i440fx", (1, 0), "ubuntu"),
@@ -61,7 +69,9 @@ def test_a_known_name_is_taken_apart(name: str, family: str, version: tuple[int,
     ("name", "variant"),
     [
         ("pc-i440fx-jammy-hpb", "-hpb"),
-        ("pc-q35-noble-v2", "-v2"),
+        ("pc-q35-noble-v2", ""),
+        ("pc-q35-jammy-hpb-maxcpus", "-hpb-maxcpus"),
+        ("pseries-bionic-sxxm", "-sxxm"),
         ("pc-q35-mantic-maxcpus", "-maxcpus"),
         ("pc-q35-jammy-maxcpus", "-maxcpus"),
         ("pc-q35-jammy", ""),
@@ -90,6 +100,12 @@ def test_what_ubuntu_adds_to_a_type_is_its_variant(name: str, variant: str | Non
         "rhel5.4",
         "pc-i440fx-plucky-x",
         "pc-q35-unknownname",
+        "pc-q35-noble-v1",
+        "pc-q35-noble-v2-hpb",
+        "pc-q35-rhel9.7.0",
+        "pc-q35-rhel8.8.0",
+        "pc-i440fx-5.2+pve",
+        "pc-i440fx-focal+pve0",
         "xenfv",
         "my-machine-2.9",
         "PC-I440FX-2.9",
@@ -152,7 +168,7 @@ def test_others_are_no_alias(name: str) -> None:
         pytest.param(
             "pc-i440fx-trusty",
             _offered("pc-i440fx-jammy-hpb", "pc-i440fx-jammy", "pc-i440fx-noble-v2", "pc-i440fx-bionic-maxcpus"),
-            "pc-i440fx-jammy",
+            "pc-i440fx-noble-v2",
             id="no-variant-for-a-guest-without-it",
         ),
         pytest.param("pc-i440fx-trusty", _offered("pc-i440fx-jammy-hpb"), None, id="only-a-variant"),
@@ -163,6 +179,19 @@ def test_others_are_no_alias(name: str) -> None:
             id="rhel-by-number",
         ),
         pytest.param("pc-q35-9.0", _offered("pc-q35-8.2", "pc-q35-7.2"), None, id="never-an-older-one"),
+        pytest.param("pc-q35-rhel9.0.0", _offered("pc-q35-rhel8.6.0"), None, id="never-an-older-rhel-of-one-qemu"),
+        pytest.param("pc-q35-rhel9.8.0", _offered("pc-q35-rhel10.0.0"), None, id="never-a-rhel-of-an-older-qemu"),
+        pytest.param("pc-q35-focal", _offered("pc-q35-eoan"), None, id="never-an-older-ubuntu-of-one-qemu"),
+        pytest.param("pc-q35-noble-v2", _offered("pc-q35-noble"), None, id="never-an-older-revision"),
+        pytest.param(
+            "pc-i440fx-trusty",
+            _offered("pc-i440fx-questing", "pc-i440fx-questing-v2", "pc-i440fx-resolute", "pc-i440fx-10.2"),
+            "pc-i440fx-resolute",
+            id="ubuntu-26.04",
+        ),
+        pytest.param("pc-q35-noble-v2", _offered("pc-q35-10.0"), "pc-q35-10.0", id="a-revision-on-upstream"),
+        pytest.param("pc-i440fx-5.2+pve0", _offered("pc-i440fx-7.2"), "pc-i440fx-7.2", id="proxmox-on-upstream"),
+        pytest.param("pc-q35-9.2+pve1", _offered("pc-q35-7.2"), None, id="proxmox-of-a-newer-qemu"),
         pytest.param("virt-1.7", _offered("virt-7.2", "pc-q35-7.2"), "virt-7.2", id="aarch64"),
         pytest.param("pseries-2.0", _offered("pseries-7.2", "pseries"), "pseries-7.2", id="ppc64"),
         pytest.param("s390-ccw-virtio-2.0", _offered("s390-ccw-virtio-7.2", "none"), "s390-ccw-virtio-7.2", id="s390x"),
@@ -193,7 +222,9 @@ def test_the_lowest_successor_is_the_oldest_that_passes_discards_on() -> None:
             "pc-i440fx-9.0 is of a newer QEMU than this one, whose newest type of the family is pc-i440fx-8.2",
         ),
         ("pc-i440fx-2.4", [], None),
-        ("isapc", _offered("pc-i440fx-5.0"), None),
+        ("isapc", _offered("pc-i440fx-5.0"), "this QEMU has no machine type isapc"),
+        ("isapc", _offered("isapc"), None),
+        ("microvm", _offered("pc-q35-rhel9.6.0"), "this QEMU has no machine type microvm"),
         ("pc", _offered("pc-i440fx-5.0"), None),
         (
             "pc-q35-rhel8.2.0",
@@ -206,6 +237,36 @@ def test_the_lowest_successor_is_the_oldest_that_passes_discards_on() -> None:
             _offered("pc-q35-10.0"),
             "pc-q35-noble is a type of Ubuntu's QEMU, and this QEMU is not Ubuntu's",
         ),
+        (
+            "pc-q35-rhel10.2.0",
+            _offered("pc-q35-rhel9.6.0", "pc-q35-rhel9.4.0"),
+            "pc-q35-rhel10.2.0 is of a newer QEMU than this one, whose newest type of the family is pc-q35-rhel9.6.0",
+        ),
+        (
+            "pc-q35-rhel9.0.0",
+            _offered("pc-q35-rhel8.6.0"),
+            "pc-q35-rhel9.0.0 is of a newer QEMU than this one, whose newest type of the family is pc-q35-rhel8.6.0",
+        ),
+        (
+            "pc-i440fx-noble",
+            _offered("pc-i440fx-10.0", "pc-i440fx-jammy", "pc-i440fx-focal"),
+            "pc-i440fx-noble is of a newer QEMU than this one, whose newest type of the family is pc-i440fx-jammy",
+        ),
+        (
+            "pc-q35-noble-v2",
+            _offered("pc-q35-noble"),
+            "pc-q35-noble-v2 is of a newer QEMU than this one, whose newest type of the family is pc-q35-noble",
+        ),
+        (
+            "pc-q35-7.2",
+            _offered("pc-q35-rhel9.6.0"),
+            "pc-q35-7.2 is a type of upstream's QEMU, and this QEMU is RHEL's, which does not have it",
+        ),
+        (
+            "pc-i440fx-9.2+pve1",
+            _offered("pc-i440fx-10.0"),
+            "pc-i440fx-9.2+pve1 is a type of Proxmox VE's QEMU, and this QEMU is not Proxmox VE's",
+        ),
         ("pseries-2.0", _offered("pc-q35-5.0"), "this QEMU has no pseries-2.0, nor another type of the family pseries"),
         ("pc-i440fx-tumbleweed", _offered("pc-i440fx-5.0"), "this QEMU has no machine type pc-i440fx-tumbleweed"),
         ("mac99", _offered("pc-i440fx-5.0"), "this QEMU has no machine type mac99"),
@@ -216,6 +277,76 @@ def test_a_type_that_is_not_offered_has_a_reason(
     name: str, *, offered: list[OfferedMachine], reason: str | None
 ) -> None:
     assert why_not_offered(name, offered) == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "offered", "reason"),
+    [
+        ("ubuntu", _offered("pc-i440fx-7.2"), "this QEMU has no machine type ubuntu"),
+        ("virt", _offered("virt"), None),
+    ],
+)
+def test_an_alias_that_this_qemu_does_not_have(name: str, *, offered: list[OfferedMachine], reason: str | None) -> None:
+    assert why_not_offered(name, offered, is_resolved=True) == reason
+    assert why_not_offered(name, offered) is None
+
+
+def _upstream(
+    family: str, oldest: tuple[int, int], newest: tuple[int, int], deprecated_to: tuple[int, int]
+) -> list[OfferedMachine]:
+    """The types of one family that an upstream QEMU offers."""
+    minors = {1: range(4, 8), 2: range(13), 3: range(2)}
+    releases = [(major, minor) for major in range(1, 13) for minor in minors.get(major, range(3))]
+    return [
+        OfferedMachine(f"{family}-{written(release)}", release <= deprecated_to)
+        for release in releases
+        if oldest <= release <= newest
+    ]
+
+
+#: what the QEMUs of hypervisors in use offer: Debian 12, 13 and sid, Ubuntu 24.04 and 26.04, RHEL 9 and 10
+HOSTS = {
+    "debian-12": _upstream("pc-i440fx", (1, 4), (7, 2), (1, 7)) + _upstream("pc-q35", (2, 4), (7, 2), (1, 7)),
+    "debian-13": _upstream("pc-i440fx", (2, 4), (10, 0), (7, 0)) + _upstream("pc-q35", (2, 4), (10, 0), (7, 0)),
+    "sid": _upstream("pc-i440fx", (5, 2), (11, 1), (8, 1)) + _upstream("pc-q35", (5, 2), (11, 1), (8, 1)),
+    "ubuntu-24.04": [
+        *_upstream("pc-i440fx", (2, 0), (8, 2), (2, 3)),
+        *_offered("pc-i440fx-trusty", "pc-i440fx-xenial", "pc-i440fx-bionic", "pc-i440fx-bionic-hpb", "pc-i440fx-jammy",
+                  "pc-i440fx-jammy-hpb", "pc-i440fx-jammy-hpb-maxcpus", "pc-i440fx-noble", "pc-i440fx-noble-v2"),
+    ],
+    "ubuntu-26.04": [
+        *_upstream("pc-i440fx", (4, 2), (10, 2), (7, 2)),
+        *_offered("pc-i440fx-jammy", "pc-i440fx-noble", "pc-i440fx-noble-v2", "pc-i440fx-resolute"),
+    ],
+    "rhel-9.6": _offered("pc-i440fx-rhel7.6.0", "pc-q35-rhel7.6.0", "pc-q35-rhel8.6.0", "pc-q35-rhel9.0.0",
+                         "pc-q35-rhel9.6.0", deprecated=("pc-i440fx-rhel7.6.0",)),
+    "rhel-10.2": _offered("pc-i440fx-rhel10.0.0", "pc-q35-rhel9.6.0", "pc-q35-rhel10.0.0", "pc-q35-rhel10.2.0",
+                          deprecated=("pc-q35-rhel9.6.0",)),
+}  # fmt: skip
+EVERY_TYPE = sorted({offer.name for offered in HOSTS.values() for offer in offered} | {"pc-1.0", "rhel6.5.0"})
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("name", EVERY_TYPE)
+def test_a_guest_of_any_host_moved_to_another(host: str, name: str) -> None:
+    """It starts, or has a reason; whatever takes its place is not older, not deprecated, and of its family."""
+    machine = parse(name)
+    assert machine
+    assert machine.version
+    offered = HOSTS[host]
+    assert (why_not_offered(name, offered) is None) == (name in {offer.name for offer in offered})
+    taken = successor(machine, offered)
+    if taken is None:
+        return
+    after = parse(taken)
+    assert after
+    assert after.version
+    assert OfferedMachine(taken, deprecated=False) in offered
+    assert (after.family, after.variant) == (machine.family, machine.variant)
+    assert after.version >= machine.version
+    if after.vendor == machine.vendor:
+        assert (after.version, after.release) >= (machine.version, machine.release)
+    assert after.vendor in (machine.vendor, "")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +362,9 @@ def test_a_type_that_is_not_offered_has_a_reason(
         ("pc-q35-rhel8.2.0", "a later QEMU drops it"),
         ("pc-q35-noble", "a later QEMU drops it"),
         ("isapc", "a later QEMU drops it"),
+        ("virt-2.12", "QEMU 10.0 drops it"),
+        ("pseries-3.0", "QEMU 10.1 drops it"),
+        ("s390-ccw-virtio-2.7", "a later QEMU drops it"),
     ],
 )
 def test_the_release_that_drops_a_type_follows_from_its_own(name: str, end: str) -> None:
@@ -261,13 +395,14 @@ RHEL = [
     ("7.0.0", "1.5"), ("7.1.0", "2.1"), ("7.2.0", "2.3"), ("7.3.0", "2.6"), ("7.4.0", "2.9"), ("7.5.0", "2.10"),
     ("7.6.0", "2.12"), ("8.0.0", "3.1"), ("8.1.0", "4.1"), ("8.2.0", "4.2"), ("8.3.0", "5.1"), ("8.4.0", "5.2"),
     ("8.5.0", "6.0"), ("8.6.0", "6.2"), ("9.0.0", "6.2"), ("9.2.0", "7.2"), ("9.4.0", "8.2"), ("9.6.0", "9.1"),
+    ("9.8.0", "10.1"),
 ]  # fmt: skip
 UBUNTU = [
     ("trusty", "2.0"), ("utopic", "2.1"), ("vivid", "2.2"), ("wily", "2.4"), ("xenial", "2.5"), ("yakkety", "2.6"),
     ("zesty", "2.8"), ("artful", "2.10"), ("bionic", "2.11"), ("cosmic", "2.12"), ("disco", "3.1"), ("eoan", "4.0"),
     ("focal", "4.0"), ("groovy", "5.0"), ("hirsute", "5.2"), ("impish", "6.0"), ("jammy", "6.2"), ("kinetic", "7.0"),
     ("lunar", "7.2"), ("mantic", "8.0"), ("noble", "8.2"), ("oracular", "9.0"), ("plucky", "9.2"),
-    ("questing", "10.1"),
+    ("questing", "10.1"), ("resolute", "10.2"),
 ]  # fmt: skip
 
 

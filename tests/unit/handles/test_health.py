@@ -11,7 +11,7 @@ import pytest
 from reclaim.base.errors import NotAssessable
 from reclaim.handles import health
 from reclaim.handles.health import Wellbeing, observe
-from tests.support import Inside, block, inhabited, mounted, part
+from tests.support import Inside, block, inhabited, mounted, part, section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -366,7 +366,7 @@ def test_without_ip_the_agent_is_asked_for_addresses(tmp_path: Path) -> None:
     guest = inhabited(tmp_path, inside)
     guest.answers = {"guest-network-get-interfaces": lambda: ANSWERS["guest-network-get-interfaces"]}
     facts = guest.facts
-    object.__setattr__(facts, "sections", {**facts.sections, "addresses": "MTI3"})  # status 127
+    object.__setattr__(facts, "sections", {**facts.sections, "addresses": section("", 127)})
     found = health.observe(guest)
     assert found is not None
     assert (found.inside, found.addresses, found.given) == (True, [], {"IPv4": ["192.0.2.1"]})

@@ -60,12 +60,20 @@ def test_a_bare_name_is_reached_by_ssh_as_libvirt_is(tmp_path: Path) -> None:
         pytest.param("nonsense", False, id="no-uri"),
         pytest.param("test:///nowhere.xml", False, id="no-file"),
         pytest.param("qemu+unix:///system?socket=/nowhere", True, id="no-daemon"),
+        pytest.param("qemu:///embed?root=/nowhere", False, id="no-daemon-at-all"),
     ],
 )
 def test_only_if_no_daemon_answers_the_message_asks_for_it(uri: str, *, asks: bool) -> None:
     with pytest.raises(ReclaimError, match="cannot connect") as refused:
         connect(uri, None, Inventory())
-    assert ("is libvirtd running there" in str(refused.value)) == asks
+    assert ("is libvirtd or virtqemud running there" in str(refused.value)) == asks
+
+
+def test_a_session_is_of_the_user_alone() -> None:
+    with pytest.raises(ReclaimError, match="cannot connect") as refused:
+        connect("qemu+unix:///session?socket=/nowhere", None, Inventory())
+    assert "a daemon of your own user" in str(refused.value)
+    assert "group libvirt" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

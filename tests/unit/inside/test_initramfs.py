@@ -27,7 +27,7 @@ def test_the_command_leaves_a_whole_image_and_nothing_else(tmp_path: Path, statu
     image.write_text("old")
     tool = tmp_path / "dracut"
     executable(tool, f'#!/bin/sh\n[ "$1 $3" = "--force 6.1" ] || exit 9\nprintf new >"$2"\nexit {status}\n')
-    inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1\n", tools=("dracut",))
+    inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1:1\n", tools=("dracut",))
     command = rebuild(inside.facts())
     path = f"{tmp_path}:/usr/bin:/bin"
     done = subprocess.run(["/bin/sh", "-c", command], env={"PATH": path}, check=False)
@@ -54,7 +54,7 @@ def test_a_full_boot_keeps_its_old_image_and_nothing_of_the_new_one(tmp_path: Pa
     tool = tmp_path / "dracut"
     executable(tool, '#!/bin/sh\ncp /usr/bin/env "$2"; head -c 200000 /dev/urandom >>"$2"\n')
     image = tiny_boot / "initramfs-6.1.img"
-    inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1\n", tools=("dracut",))
+    inside = Inside(kernels=f"kernel 6.1\npath {image}\nstamp 1:3:1:1\n", tools=("dracut",))
     path = f"{tmp_path}:/usr/bin:/bin"
     done = subprocess.run(["/bin/sh", "-c", rebuild(inside.facts())], env={"PATH": path}, check=False)
     assert done.returncode != 0
@@ -74,7 +74,7 @@ def _inside(
 
 def _kernel(release: str, image: str | None = None, size: int = 1000, more: str = "") -> str:
     path = image or f"/boot/initramfs-{release}.img"
-    return f"kernel {release}\npath {path}\nstamp 1:{size}:1\n{more}"
+    return f"kernel {release}\npath {path}\nstamp 1:{size}:1:1\n{more}"
 
 
 # The modules and the tool ---------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_an_image_on_another_filesystem_needs_room_there() -> None:
 
 
 def test_a_kernel_without_an_image_needs_no_room() -> None:
-    inside = _inside(_kernel("6.1"), "kernel 5.9\nstamp 1:999999999:1\n", free=4 * 1024)
+    inside = _inside(_kernel("6.1"), "kernel 5.9\nstamp 1:999999999:1:1\n", free=4 * 1024)
     assert rebuild(inside.facts())
 
 

@@ -103,6 +103,18 @@ def test_why_cron_does_not_trim(cron: str, daemons: str, words: str | None) -> N
         pytest.param(["/sbin/fstrim -I /etc/other"], Reach(), id="a-file-that-nobody-reads"),
         pytest.param(["/sbin/fstrim -I"], Reach(), id="no-file"),
         pytest.param(["/sbin/fstrim -v /data/ /srv"], Reach(targets=frozenset(["/data", "/srv"])), id="targets"),
+        pytest.param(["/sbin/fstrim -nav"], Reach(), id="only-pretends"),
+        pytest.param(["/sbin/fstrim --all --dry-run"], Reach(), id="only-pretends-in-full"),
+        pytest.param(["/sbin/fstrim -o 1G -l 2G /"], Reach(), id="a-part"),
+        pytest.param(["/sbin/fstrim --length=2G /"], Reach(), id="a-part-in-full"),
+        pytest.param(["/sbin/fstrim -a -m 1G"], Reach(), id="long-extents-alone"),
+        pytest.param(["/sbin/fstrim -a --minimum=x"], Reach(), id="no-size"),
+        pytest.param(["/sbin/fstrim -a -m1M"], EVERYTHING, id="a-small-minimum"),
+        pytest.param(["/sbin/fstrim -a --minimum 4096"], EVERYTHING, id="a-minimum-in-bytes"),
+        pytest.param(
+            ["/sbin/fstrim --quiet-unsupported -v / /srv"], Reach(targets=frozenset(["/", "/srv"])), id="quiet"
+        ),
+        pytest.param(["/sbin/fstrim -tvfat /"], Reach(targets=frozenset(["/"])), id="no-option-within-a-value"),
         pytest.param(["/sbin/fstrim /"], Reach(targets=frozenset(["/"])), id="root"),
         pytest.param(["/sbin/fstrim -A", "fstrim /b"], Reach(fstab=True, targets=frozenset(["/b"])), id="two"),
         pytest.param(["/sbin/fstrim -A", "/bin/true"], None, id="something-else"),
@@ -113,6 +125,23 @@ def test_why_cron_does_not_trim(cron: str, daemons: str, words: str | None) -> N
 def test_the_reach_of_the_service(commands: list[str], reach: Reach | None) -> None:
     service = _service(*commands) if commands else {**SERVICE, "ExecStart": ""}
     assert trim_schedule.timer_reach(_inside(service=service).facts()) == reach
+
+
+@pytest.mark.parametrize(
+    ("arguments", "targets"),
+    [
+        ("-a --types ext4", {"/"}),
+        ("--all -t xfs,vfat", {"/srv"}),
+        ("--all --types=noxfs", {"/"}),
+        ("-a -t noext4,noxfs", set()),
+        ("--fstab --types xfs", set()),
+        ("-A -t ext4", {"/"}),
+    ],
+)
+def test_types_of_filesystems_narrow_the_reach(arguments: str, targets: set[str]) -> None:
+    mounts = [mounted("/", "/dev/vda1", "ext4"), mounted("/srv", "/dev/vdb1", "xfs")]
+    inside = Inside(mounts=mounts, service=_service(f"/sbin/fstrim {arguments}"))
+    assert trim_schedule.timer_reach(inside.facts()) == Reach(targets=frozenset(targets))
 
 
 def test_an_empty_fstab_lists_nothing() -> None:

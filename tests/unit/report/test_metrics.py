@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reclaim.record.record import Record
 from reclaim.report import metrics
+from reclaim.requirement import catalogue
 from tests import records
 from tests.records import GIB, row, storage
 
@@ -187,7 +188,8 @@ WRONG_UNITS = re.compile("milli|micro|minutes|hours|days|kilo|mega|kib|mib|perce
 
 
 def test_names_follow_prometheus_rules(tmp_path: Path) -> None:
-    written(tmp_path / "one", records.record(records.whole("a"), [storage("a")]))
+    waived = row("fstab-uuid", "waived", "b", waiver={"reason": "x", "until": "2026-03-01"})
+    written(tmp_path / "one", records.record([*records.whole("a"), waived], [storage("a")]))
     text = (tmp_path / "one").read_text(encoding="utf-8")
     families = list(text_string_to_metric_families(text))
     assert {family.name for family in families} == {f"reclaim_{name}" for name in metrics.FAMILIES}
@@ -200,3 +202,39 @@ def test_names_follow_prometheus_rules(tmp_path: Path) -> None:
         assert any(word in family.name for word in UNITS) == family.name.endswith(UNITS)
         assert all(re.fullmatch("[a-z]+", label) for sample in family.samples for label in sample.labels)
         assert text.count(f"# HELP {family.name} ") == text.count(f"# TYPE {family.name} gauge\n") == 1
+
+
+def test_a_hypervisor_has_at_most_forty_series(tmp_path: Path) -> None:
+    """Every requirement that is judged without an option, every mode, everything known; the file has it all at once."""
+    asked_for = [slug for slug, known in catalogue().items() if known.option or known.policy]
+    path = tmp_path / "reclaim.prom"
+    for mode in ("audit", "plan", "fix"):
+        rows = [each for each in records.whole("a", broken=True) if each["requirement"] not in asked_for]
+        waived = row("fstab-uuid", "waived", "b", waiver={"reason": "x", "until": "2026-03-01"})
+        metrics.write(path, [records.record([*rows, waived], [storage("a")], mode=mode)], NOW)
+    samples = written_as_it_is(path)
+    of_the_command = {f"reclaim_{name}" for name in metrics.FAMILIES if not metrics.labels_of(metrics.FAMILIES[name])}
+    count = sum(name not in of_the_command for name, _ in samples)
+    assert 0 < count <= 40
+    assert {name for name, _ in samples} == {f"reclaim_{name}" for name in metrics.FAMILIES}
+
+
+def test_the_next_end_of_a_waiver_in_force(tmp_path: Path) -> None:
+    def waived(until: str | None, verdict: str = "waived") -> dict[str, Any]:
+        return row("fstab-uuid", verdict, "b", waiver={"reason": "x", "until": until})
+
+    name = "reclaim_next_waiver_end_timestamp_seconds"
+    path = tmp_path / "reclaim.prom"
+    every = [waived("2026-03-01"), waived("2026-02-01"), waived(None), waived("2025-01-01", "noncompliant")]
+    end = datetime(2026, 2, 2, tzinfo=timezone.utc).timestamp()
+    assert written(path, records.record([*records.whole("a"), *every]))[name, ()] == end
+    assert (name, ()) not in written(path, records.record([*records.whole("a"), waived("9999-12-31")]))
+
+
+def test_an_audit_keeps_its_time_when_a_fix_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "reclaim.prom"
+    metrics.write(path, [records.record(records.whole("a"), started=records.EPOCH)], NOW)
+    metrics.write(path, [records.record(records.whole("a"), mode="fix", started=LATER)], NOW)
+    samples = written_as_it_is(path)
+    assert samples["reclaim_last_run_timestamp_seconds", ("audit",)] == records.EPOCH.timestamp() + 30
+    assert samples["reclaim_last_run_timestamp_seconds", ("fix",)] == LATER.timestamp() + 30

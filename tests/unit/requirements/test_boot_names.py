@@ -298,13 +298,30 @@ def test_what_a_configuration_boots_is_named_in_the_configuration(tmp_path: Path
     assert "/boot/loader/entries/nixos.conf: root=/dev/vda1; withheld: NixOS makes these files" in result.reason
 
 
-def test_who_may_write_a_boot_file_again_is_told(tmp_path: Path) -> None:
+def test_a_boot_file_that_another_program_writes_again_is_left_to_it(tmp_path: Path) -> None:
     inside = Inside(commands={"update-grub": lambda _: 0})
     inside.files["/etc/default/grub"] = '# Ansible managed\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    for mode in ("plan", "fix"):
+        [row] = walk(engine(guest.hypervisor, tmp_path, mode), guest, "boot-names")
+        assert (row.verdict, row.changes) == (Verdict.NONCOMPLIANT, [])
+        assert row.reason == (
+            '/etc/default/grub: resume=/dev/vda1; /etc/default/grub is marked "Ansible managed"; withheld: '
+            "/etc/default/grub would be written again with the old names: name the devices by UUID= in the source "
+            "that it is made from"
+        )
+    assert (inside.files, inside.ran) == (before, [])
+
+
+def test_who_may_write_a_part_of_a_boot_file_again_is_told(tmp_path: Path) -> None:
+    inside = Inside(commands={"update-grub": lambda _: 0})
+    mark = "BEGIN ANSIBLE MANAGED BLOCK"
+    inside.files["/etc/default/grub"] = f'# {mark}\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
     guest = inhabited(tmp_path, inside)
     [plan] = walk(engine(guest.hypervisor, tmp_path, "plan"), guest, "boot-names")
     assert plan.reason == (
-        '/etc/default/grub: resume=/dev/vda1; /etc/default/grub is marked "Ansible managed": change it there too'
+        f'/etc/default/grub: resume=/dev/vda1; /etc/default/grub is marked "{mark}": change it there too'
     )
     result = engine(guest.hypervisor, tmp_path).run(requirement("boot-names"), subject(guest))
     assert result.verdict is Verdict.FIXED, result.reason

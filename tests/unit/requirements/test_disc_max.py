@@ -198,6 +198,13 @@ def test_luks_is_opened_for_discards_where_the_policy_says_so(tmp_path: Path, be
         ),
         pytest.param("other UUID=x none luks\n", ALLOWED, {}, "rd.luks.options=discard", id="not-in-crypttab"),
         pytest.param(
+            "# Ansible managed\n" + CRYPTTAB.format("none luks"),
+            ALLOWED,
+            {},
+            'crypttab is marked "Ansible managed", and would be written again: add `discard` in the source',
+            id="written-again",
+        ),
+        pytest.param(
             CRYPTTAB.format("none luks"), ALLOWED, {"tools": ()}, "is installed in the guest", id="no-builder"
         ),
     ],

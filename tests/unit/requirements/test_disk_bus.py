@@ -374,6 +374,9 @@ ANY = Inventory(policy=Policy(bus="any-discarding"))
         pytest.param("virtio", "q35", Verdict.NOT_ASSESSABLE, id="nor-on-the-newest"),
         pytest.param("virtio", "pc-q35-3.1", Verdict.NONCOMPLIANT, id="virtio-blk-does-not-discard"),
         pytest.param("virtio", "acme-1", Verdict.NONCOMPLIANT, id="nobody-knows"),
+        pytest.param("virtio", "pc-q35-resolute", Verdict.NOT_ASSESSABLE, id="ubuntu"),
+        pytest.param("virtio", "microvm", Verdict.NOT_ASSESSABLE, id="without-a-version"),
+        pytest.param("virtio", "malta", Verdict.NOT_ASSESSABLE, id="a-board"),
         pytest.param("sata", "pc-q35-3.1", Verdict.COMPLIANT, id="sata"),
         pytest.param("ide", "pc-i440fx-2.4", Verdict.COMPLIANT, id="ide"),
     ],
@@ -465,6 +468,17 @@ def test_a_disk_that_a_note_names_keeps_its_name(tmp_path: Path, note: str) -> N
     assert "the target stays vda: <metadata> names it (disk)" in mended.result.evidence
     mend(tmp_path, guest, "disk-bus", "vdb")
     assert definition_of(guest).disk("sdb").path == "/images/vdb.qcow2"
+
+
+@pytest.mark.parametrize("machine", ["q35", "microvm", "malta"])
+@pytest.mark.parametrize(("qemu", "discards"), [("7.2.22", True), ("4.0.0", True), ("3.1.0", False), (None, True)])
+def test_a_type_without_a_version_is_as_new_as_its_qemu(
+    tmp_path: Path, machine: str, qemu: str | None, *, discards: bool
+) -> None:
+    guest = opened(tmp_path, domain_xml(disk_xml(), machine=machine), inventory=ANY).guests[0]
+    guest.hypervisor.qemu_version = qemu
+    verdict = Verdict.NOT_ASSESSABLE if discards else Verdict.NONCOMPLIANT
+    assert verdict_of(guest, "disk-bus", "vda") is verdict
 
 
 # Buses through which discards pass as well ---------------------------------------------------

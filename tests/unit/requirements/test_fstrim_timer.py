@@ -217,6 +217,20 @@ def test_the_unit_is_judged_by_what_it_runs(
             "too: /data (not named by fstrim.service)",
             id="a-drop-in",
         ),
+        *(
+            pytest.param(
+                {
+                    "ExecStart": LINE.format("/sbin/fstrim", options),
+                    "DropInPaths": "/etc/systemd/system/fstrim.service.d/a.conf",
+                },
+                "UUID=dddd /data xfs\n",
+                "/etc/systemd/system/fstrim.service.d/a.conf: let its ExecStart= trim all (fstrim --all), without "
+                "options that leave some out: / (left out by the command of fstrim.service), /data (left out by the "
+                "command of fstrim.service)",
+                id=options,
+            )
+            for options in ("--all --dry-run", "-a -m 1G", "--all --types btrfs", "-I /etc/mine")
+        ),
         pytest.param(
             {"ExecStart": LINE.format("/sbin/fstrim", "-v /"), "FragmentPath": "/etc/systemd/system/fstrim.service"},
             "UUID=dddd /data xfs\n",

@@ -195,8 +195,8 @@ def test_verdicts_that_start_no_fixer(tmp_path: Path, kernels: str, os: str, ver
 
 #: what facts.sh says of a RHEL 9 with two kernels
 TWO = (
-    "kernel 5.14.0-427.el9.x86_64\npath /boot/initramfs-5.14.0-427.el9.x86_64.img\nstamp 11:31457280:1\n"
-    "kernel 5.14.0-362.el9.x86_64\npath /boot/initramfs-5.14.0-362.el9.x86_64.img\nstamp 12:31457280:1\n"
+    "kernel 5.14.0-427.el9.x86_64\npath /boot/initramfs-5.14.0-427.el9.x86_64.img\nstamp 11:31457280:1:1\n"
+    "kernel 5.14.0-362.el9.x86_64\npath /boot/initramfs-5.14.0-362.el9.x86_64.img\nstamp 12:31457280:1:1\n"
 )
 #: /etc/mkinitcpio.conf of archlinux/mkinitcpio, shortened to what is not a comment
 ARCH = (
@@ -205,10 +205,10 @@ ARCH = (
 )
 #: /etc/mkinitfs/mkinitfs.conf as Alpine's setup-disk leaves it
 ALPINE = 'features="{}"\n'
-ALPINE_KERNEL = "kernel 6.6.31-0-virt\npath /boot/initramfs-virt\nstamp 1:9000000:1\n"
+ALPINE_KERNEL = "kernel 6.6.31-0-virt\npath /boot/initramfs-virt\nstamp 1:9000000:1:1\n"
 
 
-ARCH_KERNEL = "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n"
+ARCH_KERNEL = "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1:1\n"
 #: /etc/mkinitcpio.d/linux.preset (mkinitcpio.d/hook.preset of archlinux/mkinitcpio)
 PRESET = (
     "# mkinitcpio preset file for the 'linux' package\n\n#ALL_config=\"/etc/mkinitcpio.conf\"\n"
@@ -246,7 +246,7 @@ DRACUT_ALL = " && ".join(
         ),
         pytest.param(
             "mkinitcpio",
-            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n",
+            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1:1\n",
             "/etc/mkinitcpio.conf",
             ARCH.format(""),
             ARCH.format("virtio_pci virtio_scsi sd_mod"),
@@ -255,7 +255,7 @@ DRACUT_ALL = " && ".join(
         ),
         pytest.param(
             "mkinitcpio",
-            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1\n",
+            "kernel 6.9.1-arch1-1\npath /boot/initramfs-linux.img\nstamp 1:9000000:1:1\n",
             "/etc/mkinitcpio.conf",
             'MODULES="loop virtio_pci"\n',
             'MODULES="loop virtio_pci virtio_scsi sd_mod"\n',
@@ -313,7 +313,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
     [
         pytest.param(
             {},
-            "kernel 6.1\npath /boot/initrd.img-6.1\nstamp 1:62914560:1\n",
+            "kernel 6.1\npath /boot/initrd.img-6.1\nstamp 1:62914560:1:1\n",
             ("update-initramfs", "mkinitramfs"),
             60_000,
             "/boot has 58.6 MiB free, a new initramfs takes 67.0 MiB: remove old kernels",
@@ -345,7 +345,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
         pytest.param({}, "kernel 6.1\nno-initramfs\n", ("dracut",), 400_000, "no kernel in /boot has", id="none"),
         pytest.param(
             {},
-            "kernel 6.8.9\npath /efi/m/6.8.9/initrd\nfree 20000\nstamp 1:31457280:1\n",
+            "kernel 6.8.9\npath /efi/m/6.8.9/initrd\nfree 20000\nstamp 1:31457280:1:1\n",
             ("dracut",),
             400_000,
             "/efi/m/6.8.9/initrd has 19.5 MiB free, a new initramfs takes 34.0 MiB",
@@ -388,7 +388,7 @@ def test_the_distributions_own_builder_is_told_and_builds_beside(
         ),
         pytest.param(
             {"/etc/mkinitcpio.conf": "MODULES=()\n"},
-            "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1\n",
+            "kernel 6.9.1-arch1-1\nunified /efi/EFI/Linux/arch.efi\nstamp 1:9000000:1:1\n",
             ("mkinitcpio",),
             400_000,
             "build /efi/EFI/Linux/arch.efi again",
@@ -415,6 +415,87 @@ def test_what_cannot_be_built_is_withheld_and_nothing_touched(
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
     assert words in result.reason.partition("withheld: ")[2]
     assert (inside.files, inside.ran) == (before, [])
+
+
+def test_a_list_of_modules_that_another_program_writes_again_is_left_to_it(tmp_path: Path) -> None:
+    inside = Inside(kernels="kernel 6.1\npath /boot/initrd.img-6.1\n")
+    inside.files[PATH] = "# Ansible managed\nloop\n"
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason.endswith(
+        f'withheld: {PATH} is marked "Ansible managed", and would be written again without them: '
+        "name virtio_pci virtio_scsi sd_mod in the source that it is made from"
+    )
+    assert (inside.files, inside.ran) == (before, [])
+
+
+# Modules that are there and kept out -----------------------------------------------------------
+
+GRUB = "/etc/default/grub"
+MODPROBE = "/etc/modprobe.d/local.conf"
+IN_ITSELF = "kernel 6.1-mine\npath /boot/initrd.img-6.1-mine\nbuiltin virtio_scsi\nbuiltin sd_mod\nbuiltin virtio_pci\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "setting"),
+    [
+        (GRUB, 'GRUB_CMDLINE_LINUX="quiet module_blacklist=foo,virtio-scsi"', "module_blacklist=virtio-scsi"),
+        (GRUB, 'GRUB_CMDLINE_LINUX="modprobe.blacklist=virtio_scsi"', "modprobe.blacklist=virtio_scsi"),
+        (GRUB, 'GRUB_CMDLINE_LINUX="rd.driver.blacklist=virtio_scsi,foo"', "rd.driver.blacklist=virtio_scsi"),
+        ("/boot/loader/entries/a.conf", "options root=UUID=a rdblacklist=virtio_scsi", "rdblacklist=virtio_scsi"),
+        (MODPROBE, "blacklist virtio_scsi", "blacklist virtio_scsi"),
+        (MODPROBE, "install virtio-scsi /bin/true", "install virtio-scsi /bin/true"),
+    ],
+)
+def test_a_module_that_is_kept_out_is_named_with_its_file_and_left_to_the_user(
+    tmp_path: Path, path: str, line: str, setting: str
+) -> None:
+    inside = Inside()
+    inside.files[path] = f"{line}\n"
+    before = dict(inside.files)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("initramfs-driver"), subject(guest))
+    named = f"{path}: {setting} keeps virtio_scsi out"
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert result.reason == f"{named}; withheld: take that out ({named}), and build every initramfs anew"
+    assert (inside.files, inside.ran) == (before, [])
+    del inside.files[path]
+    guest.forget()
+    assert verdict_of(guest, "initramfs-driver") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (GRUB, 'GRUB_CMDLINE_LINUX="module_blacklist=nouveau initcall_blacklist=virtio_scsi_init"'),
+        (GRUB, '# GRUB_CMDLINE_LINUX="module_blacklist=virtio_scsi"'),
+        (MODPROBE, "# blacklist virtio_scsi"),
+        (MODPROBE, "install sd_mod /sbin/modprobe --ignore-install sd_mod"),
+        (MODPROBE, "blacklist virtio_scsi_mine\noptions virtio_scsi x=1"),
+    ],
+)
+def test_what_keeps_nothing_out_is_no_finding(tmp_path: Path, path: str, line: str) -> None:
+    inside = Inside()
+    inside.files[path] = f"{line}\n"
+    assert verdict_of(inhabited(tmp_path, inside), "initramfs-driver") is Verdict.COMPLIANT
+
+
+@pytest.mark.parametrize(
+    ("parameter", "verdict"),
+    [
+        ("module_blacklist=virtio_scsi", Verdict.COMPLIANT),
+        ("initcall_blacklist=virtio_scsi_init", Verdict.NONCOMPLIANT),
+        ("initcall_blacklist=foo_init,init_sd", Verdict.NONCOMPLIANT),
+    ],
+)
+def test_a_driver_in_the_kernel_itself_obeys_another_parameter(
+    tmp_path: Path, parameter: str, verdict: Verdict
+) -> None:
+    inside = Inside(kernels=IN_ITSELF)
+    inside.files[GRUB] = f'GRUB_CMDLINE_LINUX="{parameter}"\n'
+    assert verdict_of(inhabited(tmp_path, inside), "initramfs-driver") is verdict
 
 
 def test_it_is_taken_back_only_on_the_bus_it_was_made_for(tmp_path: Path) -> None:

@@ -199,7 +199,82 @@ def test_a_newer_type_of_a_vendor_is_for_the_vendor_s_qemu(tmp_path: Path) -> No
     guest = _off(tmp_path, machine="pc-q35-rhel9.6.0", offered=OFFERED)
     result = engine(guest.hypervisor, tmp_path).run(requirement("machine-type"), subject(guest))
     assert "pc-q35-rhel9.6.0 is a type of RHEL's QEMU" in result.reason
-    assert result.reason.endswith("run it on RHEL's QEMU, or change the type by hand")
+    assert result.reason.endswith("run it on a QEMU of RHEL that has pc-q35-rhel9.6.0, or change the type by hand")
+
+
+RHEL = [OfferedMachine("pc-q35-rhel9.4.0", deprecated=False), OfferedMachine("pc-q35-rhel9.6.0", deprecated=False)]
+
+
+@pytest.mark.parametrize(
+    ("machine", "offered", "reason"),
+    [
+        pytest.param(
+            "pc-q35-rhel10.0.0",
+            RHEL,
+            "pc-q35-rhel10.0.0 is of a newer QEMU than this one, whose newest type of the family is pc-q35-rhel9.6.0: "
+            "the guest cannot start; withheld: an older type is other hardware than the guest was set up on: "
+            "run it on a QEMU of RHEL that has pc-q35-rhel10.0.0, or change the type by hand",
+            id="newer-from-the-same-qemu",
+        ),
+        pytest.param(
+            "pc-q35-7.2",
+            RHEL,
+            "pc-q35-7.2 is a type of upstream's QEMU, and this QEMU is RHEL's, which does not have it: the guest "
+            "cannot start; withheld: this QEMU has only its vendor's types of the family: take pc-q35-rhel9.6.0 by "
+            "hand (virsh edit)",
+            id="upstream-on-rhel",
+        ),
+        pytest.param(
+            "microvm",
+            RHEL,
+            "this QEMU has no machine type microvm: the guest cannot start; withheld: microvm has no version, and any "
+            "other type is other hardware: run it on a QEMU that has microvm, or change the type by hand",
+            id="without-a-version",
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", ["plan", "fix"])
+def test_a_type_that_no_other_takes_the_place_of_is_left(
+    tmp_path: Path, machine: str, offered: list[OfferedMachine], reason: str, mode: Literal["plan", "fix"]
+) -> None:
+    guest = _off(tmp_path, machine=machine, offered=offered)
+    before = definition_of(guest).xml
+    result = engine(guest.hypervisor, tmp_path, mode, force=True).run(requirement("machine-type"), subject(guest))
+    assert (result.verdict, result.reason, result.changes) == (Verdict.NONCOMPLIANT, reason, [])
+    assert definition_of(guest).xml == before
+
+
+UBUNTU = [
+    OfferedMachine("pc-i440fx-10.2", deprecated=False),
+    OfferedMachine("pc-i440fx-noble-v2", deprecated=False),
+    OfferedMachine("pc-i440fx-resolute", deprecated=False),
+]
+
+
+@pytest.mark.parametrize(
+    ("machine", "offered", "after"),
+    [
+        ("pc-i440fx-trusty", UBUNTU, "pc-i440fx-resolute"),
+        ("pc-i440fx-noble", UBUNTU, "pc-i440fx-resolute"),
+        ("pc-i440fx-noble-v2", NEWER, "pc-i440fx-10.1"),
+        ("pc-i440fx-5.2+pve0", NEWER, "pc-i440fx-10.1"),
+        ("pc-q35-rhel8.6.0", RHEL, "pc-q35-rhel9.6.0"),
+    ],
+)
+def test_a_vendor_s_type_takes_the_newest_of_its_vendor_else_upstream_s(
+    tmp_path: Path, machine: str, offered: list[OfferedMachine], after: str
+) -> None:
+    guest = _off(tmp_path, machine=machine, offered=offered)
+    mended = mend(tmp_path, guest, "machine-type")
+    assert list(mended.gone.elements()) == [f"domain/os/type arch='x86_64' machine='{machine}' 'hvm'"]
+    assert list(mended.came.elements()) == [f"domain/os/type arch='x86_64' machine='{after}' 'hvm'"]
+
+
+def test_an_alias_that_this_qemu_lacks_takes_the_newest_of_its_family(tmp_path: Path) -> None:
+    guest = _off(tmp_path, machine="ubuntu")
+    guest.hypervisor.machine_aliases = {("x86_64", EMULATOR): {"pc": "pc-i440fx-10.1"}}
+    mend(tmp_path, guest, "machine-type")
+    assert definition_of(guest).machine == "pc-i440fx-10.1"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,31 @@ def _inside(line: str = "") -> Inside:
         ),
         ("root=UUID=x root=/dev/mapper/a root=/dev/nvme0n1p1 root=LABEL=vda1", []),
         ("root=/dev/vdafter/x root=/dev/vda1x init=/sbin/vda1 nr=801 xroot=fe01x root=fe01x", []),
-        ("root= =/dev/vda1 /dev/vda1", []),
+        ("root= =/dev/vda1 xyz", []),
+        ("/dev/vda1 ro", []),
+        (
+            'quiet dm-mod.create="a,,,ro,0 10 linear /dev/vda1 0; b,,,ro,0 10 linear /dev/vdb 0" ro',
+            [
+                Name("dm-mod.create", "… /dev/vda1", "/dev/vda1"),
+                Name("dm-mod.create", "… /dev/vdb", "/dev/vdb"),
+            ],
+        ),
+        ("changes=/dev/vda1/live", [Name("changes", "/dev/vda1/live", "/dev/vda1")]),
+        ("root=/dev/block/254:1", [Name("root", "/dev/block/254:1", "/dev/block/254:1")]),
+        ("root=0xfe01", [Name("root", "0xfe01", "")]),
+        ("alpine_dev=vda1 tce=sda1", [Name("alpine_dev", "vda1", ""), Name("tce", "sda1", "")]),
+        ("modloop=vda1:/boot home=xvda1/x", [Name("modloop", "vda1:/boot", ""), Name("home", "xvda1/x", "")]),
+        (
+            "stage2=hd:vda1:/ blkdevparts=vda:1M(x)",
+            [Name("stage2", "hd:vda1:/", ""), Name("blkdevparts", "vda:1M(x)", "")],
+        ),
+        (
+            "systemd.mask=dev-vda3.swap systemd.wants=dev-vdb1.device",
+            [Name("systemd.mask", "dev-vda3.swap", ""), Name("systemd.wants", "dev-vdb1.device", "")],
+        ),
+        ("rd.lvm.vg=hdd rd.lvm.lv=hdd/root rd.lvm.lv=vda-data/x BOOT_IMAGE=(hd0,gpt2)/vmlinuz", []),
+        ("root=/dev/vdata/root init=/sbin/vda1 ostree=/ostree/boot.1/sda1 root=LABEL=sda1", []),
+        ("ip=10.0.0.2::10.0.0.1:255.255.255.0:host:eth0:off console=hvc0", []),
     ],
 )
 def test_the_parameters_that_name_a_device_by_its_bus(line: str, names: list[Name]) -> None:

@@ -296,7 +296,7 @@ VDEVS = (
     "rpool\t9.5G\t1.2G\t8.3G\t-\t-\t0%\t12%\t1.00x\tONLINE\t-\n\t/dev/disk/by-partuuid/q\t9.9G\t-\t-\n"
     "tank\t9.5G\t1.2G\t8.3G\t-\t-\t0%\t12%\t1.00x\tONLINE\t-\n\tmirror-0\t9.5G\n\t{}\t9.9G\t-\t-\n"
 )
-WAITS = "kernel 6.1\npath /boot/x.img\nstamp 1:2:3\n"
+WAITS = "kernel 6.1\npath /boot/x.img\nstamp 1:2:3:1\n"
 LVMDEVICES = "/etc/lvm/devices/system.devices:IDTYPE={} IDNAME={} DEVNAME=/dev/vdb PVID=tIrNvpmALxLpJFjL\n"
 
 
@@ -620,7 +620,7 @@ def test_a_command_line_that_dracut_writes_into_images_is_followed_by_a_rebuild(
     path = "/etc/dracut.conf.d/cmdline.conf"
     before, after = (f'# x\nkernel_cmdline+=" root={name} ro "\n' for name in ("/dev/vda1", "UUID=aaaa-1"))
     inside = _inside({ENTRY: "", path: before}, "dracut")
-    inside.kernels = "kernel 6.1\npath /boot/initramfs-6.1.img\nstamp 1:2:3\n"
+    inside.kernels = "kernel 6.1\npath /boot/initramfs-6.1.img\nstamp 1:2:3:1\n"
     image = "/boot/initramfs-6.1.img"
     build = f"dracut --force {image}.reclaim 6.1"
     command = f"{{ {build} && mv -f {image}.reclaim {image} || {{ rm -f {image}.reclaim; false; }}; }}"

@@ -56,6 +56,7 @@ def _inside(*lines: tuple[str, str], **more: object) -> Inside:
         ),
         pytest.param("/etc/tmpfiles.d/a.conf", "z /dev/vdb1 0660 root dba", "/dev/vdb1", id="tmpfiles"),
         pytest.param("/etc/sysconfig/docker-storage-setup", "DEVS='vdb'", "/dev/vdb", id="docker-storage-setup"),
+        pytest.param("/etc/default/kexec", 'APPEND="root=/dev/vda1 ro"', "/dev/vda1", id="kexec"),
         pytest.param("/etc/default/sbd", 'SBD_DEVICE="/dev/vdc"', "/dev/vdc", id="sbd"),
         pytest.param(
             "/var/lib/pacemaker/cib/cib.xml", '<nvpair name="device" value="/dev/vdb1"/>', "/dev/vdb1", id="cib"
