@@ -9,33 +9,47 @@ from itertools import islice
 from math import isfinite
 from typing import Any, TextIO
 
+from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, size
 from reclaim.database.questions import Column, Row
 from reclaim.report.width import clip, columns_of
 
 #: rows of a table, and columns of the terminal that a cell of it takes
 MOST_ROWS, _WIDEST = 50, 72
+#: cells of a table, which is laid out as a whole
+_MOST_CELLS = 1_000_000
 #: a spreadsheet takes a text that begins so for a formula, also in its wide form (owasp.org: CSV injection)
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _GAP = "  "
 
 
 def table(columns: Sequence[Column], rows: Iterable[Row], most: int) -> Iterator[str]:
-    """Yield the lines of a table of the first *most* rows; 0 is all of them."""
+    """Yield the lines of a table of the first *most* rows; 0 is all of them.
+
+    Raises ReclaimError if they are too many to be laid out.
+    """
     every = iter(rows)
-    shown = [*islice(every, most or None)]
-    cells = [
-        [_cell(value, column.kind) for value, column in zip(row, columns, strict=True)]
-        for row in shown
-    ]
+    right = [True for _ in columns]
+    cells = []
+    for row in islice(every, most or None):
+        cells.append(
+            [
+                _cell(value, column.kind)
+                for value, column in zip(row, columns, strict=True)
+            ]
+        )
+        right = [
+            is_so and isinstance(value, int | float | None)
+            for is_so, value in zip(right, row, strict=True)
+        ]
+        if len(cells) * len(columns) > _MOST_CELLS:
+            raise ReclaimError(
+                f"a table of more than {len(cells) - 1:,} rows finds no room in memory: --csv and --json have every row"
+            )
     heads = [printable(column.name).replace("_", " ") for column in columns]
     if not cells:
         yield "nothing"
         return
-    right = [
-        all(isinstance(row[number], int | float | None) for row in shown)
-        for number in range(len(columns))
-    ]
     widths = [
         max(columns_of(line[number]) for line in (heads, *cells))
         for number in range(len(columns))

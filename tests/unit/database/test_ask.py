@@ -292,6 +292,24 @@ def test_a_question_that_takes_too_long_is_stopped(
 
 
 @pytest.mark.slow
+def test_a_step_that_looks_at_no_clock_is_stopped_too(database: Path) -> None:
+    text = "SELECT instr(printf('%.*c', 20000000, 'x'), printf('%.*c', 10000000, 'x') || 'y')"
+    words = [sys.executable, "-m", "reclaim", "ask", "--from", str(database), "--sql", text, "--seconds", "0.2"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "reclaim: stopped: the question took longer than 0.2 s (--seconds)\n"
+
+
+def test_a_table_without_end_is_refused(
+    database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reclaim.database.output._MOST_CELLS", 1000)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    assert "--csv and --json have every row" in refused(
+        "--from", str(database), "--sql", endless, "--limit", "0", capsys=capsys
+    )
+
+
 def test_a_question_that_needs_too_much_memory_is_stopped(database: Path) -> None:
     """In a process of its own: the limit is that of the process."""
     words = ["ask", "--sql", "SELECT hex(zeroblob(400000000))", "--from", str(database)]
