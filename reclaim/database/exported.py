@@ -9,15 +9,18 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from reclaim.base.verdict import Verdict
 from reclaim.database import questions
+from reclaim.database.history import REACH
 from reclaim.database.questions import Given
 from reclaim.files import whole
 from reclaim.report.metrics import Family, Values
+from reclaim.requirement import catalogue
 
 SILENT = Family(
     "fleet_silent",
@@ -56,6 +59,8 @@ MERGED = Family(
     "fleet_last_merge_timestamp_seconds",
     "When `reclaim merge` last wrote these figures",
 )
+#: the label of requirements that this reclaim does not have, such as those of a newer one
+OTHER = "other"
 _EVERY = (
     SILENT,
     HYPERVISORS,
@@ -87,7 +92,8 @@ def write(connection: sqlite3.Connection, path: Path, given: Given) -> None:
 
 
 _SUMS = """
-SELECT count(*), sum(returns), sum(open), sum(pending), sum(unknown), sum(waived), sum(reclaimable), sum(allocated)
+SELECT count(*), sum(returns), sum(open), sum(pending), sum(unknown), sum(waived),
+       iif(count(reclaimable), total(reclaimable), NULL), iif(count(allocated), total(allocated), NULL)
 FROM hypervisor
 """
 _TALLY = "SELECT requirement, verdict, count(*) FROM judged WHERE gone IS NULL GROUP BY requirement, verdict"
@@ -112,10 +118,20 @@ def _of_rows(connection: sqlite3.Connection) -> Iterator[Sample]:
     """Yield the rows of each requirement by verdict, also those that there are none of: they are parts of a whole."""
     counts: dict[str, Counter[str]] = {}
     for requirement, verdict, rows in connection.execute(_TALLY):
-        counts.setdefault(requirement, Counter())[verdict] = rows
+        counts.setdefault(_known(requirement), Counter())[verdict] += rows
     for requirement, rows_of in counts.items():
         for verdict in Verdict:
             yield ROWS, (requirement, str(verdict)), rows_of[str(verdict)]
+
+
+def _known(requirement: str) -> str:
+    """Return the label of *requirement*: those of records are any words, and each would be a series for ever."""
+    return requirement if requirement in _labels() else OTHER
+
+
+@cache
+def _labels() -> frozenset[str]:
+    return frozenset({*catalogue(), REACH})
 
 
 def _of_questions(connection: sqlite3.Connection, given: Given) -> Iterator[Sample]:
@@ -123,14 +139,15 @@ def _of_questions(connection: sqlite3.Connection, given: Given) -> Iterator[Samp
         yield SILENT, (name, state), 1
     broken = Counter(
         {
-            slug: 0
+            _known(slug): 0
             for (slug,) in connection.execute(
                 "SELECT DISTINCT requirement FROM week_tally"
             )
         }
     )
     broken.update(
-        row[5] for row in questions.BY_NAME["newly-broken"].answer(connection, given)
+        _known(row[5])
+        for row in questions.BY_NAME["newly-broken"].answer(connection, given)
     )
     for requirement, rows in broken.items():
         yield BROKEN, (requirement,), rows

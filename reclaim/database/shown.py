@@ -23,6 +23,8 @@ from reclaim.report.pictures import Trace
 
 #: hypervisors, newly broken rows, waivers and silent hypervisors that the page has: `reclaim ask` has them all
 MOST_HOSTS, MOST_BROKEN, MOST_WAIVERS, MOST_SILENT = 1500, 100, 50, 300
+#: requirements that it has: reclaim has some dozens, and a record may name others
+MOST_RATES = 100
 #: silent hypervisors that are not folded
 _SHOWN = 10
 #: rows of one table that a browser lays out at a time
@@ -143,7 +145,10 @@ class FleetView:
             lives.setdefault(rate.requirement, []).append(rate)
         newest = self.weeks[0].week if self.weeks else ""
         rows = [_rate_row(life) for life in lives.values() if life[0].week == newest]
-        return sorted(rows, key=lambda row: (row.now.rate is None, row.now.rate or 0.0))
+        order = sorted(
+            rows, key=lambda row: (row.now.rate is None, row.now.rate or 0.0)
+        )
+        return order[:MOST_RATES]
 
     @cached_property
     def rate_of_weeks(self) -> list[float]:
@@ -180,7 +185,7 @@ class FleetView:
     @cached_property
     def broken_by_requirement(self) -> list[tuple[str, int]]:
         """The requirements of the newly broken rows, the most first."""
-        return Counter(row[5] for row in self.broken).most_common()
+        return Counter(row[5] for row in self.broken).most_common(MOST_RATES)
 
 
 def _rate_row(life: Sequence[PassRate]) -> RateRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable
@@ -25,6 +26,8 @@ from reclaim.database import (
 )
 from reclaim.database.merge import Merged, merge
 from reclaim.database.questions import Column, Given, Question, Row
+from reclaim.files import whole
+from reclaim.record import record
 
 Say = Callable[[str], None]
 MERGE = "merge the runs of many hypervisors into one SQLite file"
@@ -80,6 +83,7 @@ def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
     if given.inventory is not None and (given.page, given.metrics) == (None, None):
         raise ReclaimError("--inventory goes with --page or --metrics alone")
     names = expected.read(given.inventory) if given.inventory else None
+    _expect_apart(path, given)
     try:
         merged = merge(given.places, path, datetime.now(timezone.utc), warn)
     except KeyboardInterrupt:
@@ -92,6 +96,29 @@ def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
             _write(path, file, writer, names, warn)
             say(printable(str(file)))
     return 1 if merged.refused else 0
+
+
+def _expect_apart(path: Path, given: argparse.Namespace) -> None:
+    """Raise before anything is merged if a file that is to be written cannot be, or is another one of the command."""
+    taken = {path.resolve(): "the database"}
+    files = {"--inventory": given.inventory, "--page": given.page}
+    files["--metrics"] = vars(given).get("metrics")
+    for flag, file in files.items():
+        if file is None:
+            continue
+        other = taken.setdefault(file.resolve(), f"the file of {flag}")
+        if other != f"the file of {flag}":
+            raise ReclaimError(f"{flag} {file}: this is {other}: give another name")
+        if flag != "--inventory":
+            _expect_place(flag, file)
+
+
+def _expect_place(flag: str, file: Path) -> None:
+    if not os.path.isdir(file.parent):  # noqa: PTH112 (False for a name that is too long)
+        raise ReclaimError(f"{flag} {file}: there is no folder {file.parent}")
+    whole.expect_file(file)
+    if file.name == record.NAME:
+        raise ReclaimError(f"{flag} {file}: this is the name of a record of a run")
 
 
 _Writer = Callable[[sqlite3.Connection, Path, Given], None]
@@ -195,6 +222,7 @@ def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
     names = expected.read(given.inventory) if given.inventory else None
     path = given.from_ or schema.default()
     if given.page is not None:
+        _expect_apart(path, given)
         _write(path, given.page, shown.write, names, warn)
         say(printable(str(given.page)))
         return 0

@@ -145,11 +145,32 @@ def test_a_merge_with_a_torn_file_ends_with_1(tmp_path: Path, capsys: pytest.Cap
         (["--inventory", "x"], "--inventory goes with --page or --metrics alone"),
         (["--page", "/nowhere/x"], "/nowhere/"),
         (["--page", "/dev/null"], "no regular file"),
+        (["--metrics", "/nowhere/x"], "--metrics /nowhere/x: there is no folder /nowhere"),
+        (["--page", "f"], "--page f: this is the database"),
+        (["--page", "x", "--metrics", "./x"], "--metrics x: this is the file of --page"),
+        (["--page", "results.json"], "a record of a run"),
     ],
 )
 def test_a_merge_that_cannot_be_done_as_asked_ends_with_2(
-    tmp_path: Path, words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    words: list[str],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     put(tmp_path / "reports", run(0))
+    monkeypatch.chdir(tmp_path)
     assert main(["merge", str(tmp_path / "reports"), "--into", str(tmp_path / "f"), *words]) == 2
     assert why in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()
+
+
+def test_the_requirements_of_a_record_make_no_series_without_end(tmp_path: Path) -> None:
+    put(tmp_path / "reports", run(0, *(row(f"r{number}", "compliant", "web") for number in range(400))))
+    into(tmp_path / "f", tmp_path / "reports")
+    found = written(tmp_path / "f", tmp_path / "fleet.prom", None)
+    assert {labels[0] for name, labels in found if name == "reclaim_fleet_rows"} == {"other"}
+    assert found["reclaim_fleet_rows", ("other", "compliant")] == 400
+    page = tmp_path / "page.html"
+    assert main(["ask", "--page", str(page), "--from", str(tmp_path / "f")]) == 0
+    assert page.read_text().count('<th scope="row">r') == 100
