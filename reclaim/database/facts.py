@@ -24,6 +24,10 @@ from reclaim.report.summary import Standing
 _AHEAD = timedelta(days=1)
 #: bytes of a disk, and of all of a hypervisor, that add up to a number that SQLite can hold
 _MOST = 2**53
+#: requirements of one run: reclaim has some dozens
+_REQUIREMENTS = 500
+#: characters of the name of one
+_SLUG = 100
 #: hypervisors that one inventory names
 _NAMED = 100_000
 
@@ -55,11 +59,13 @@ class RunValues:
 def of_run(record: Record, name: str, now: datetime) -> RunValues:
     """Return the figures of *record*, the run called *name*. Raises ReclaimError if its clock or sizes are wrong."""
     started, ended = map(_utc, (record.run.started, record.run.ended))
-    if started > now + _AHEAD:
-        raise ReclaimError(
-            f"it began on {started:%Y-%m-%d}, which is to come: its clock, or that of this machine, is wrong"
-        )
+    for moment, verb in ((started, "began"), (ended, "ended")):
+        if moment > now + _AHEAD:
+            raise ReclaimError(
+                f"it {verb} on {moment:%Y-%m-%d}, which is to come: its clock, or that of this machine, is wrong"
+            )
     _expect_sizes(record)
+    _expect_counts(record)
     changes = [change for row in record.results for change in row.changes]
     year, week, _ = started.isocalendar()
     return RunValues(
@@ -99,6 +105,26 @@ def _expect_sizes(record: Record) -> None:
             counts.append(count or 0)
     if sum(counts) > _MOST:
         raise ReclaimError(f"its disks hold more than {size(_MOST)}")
+
+
+def _expect_counts(record: Record) -> None:
+    """Raise ReclaimError if the record counts, or names, more than a run can have."""
+    outcome = record.outcome
+    counts = (
+        outcome.rolled_back,
+        outcome.errors,
+        outcome.left_off,
+        outcome.failed,
+        outcome.applied,
+    )
+    if max(count or 0 for count in counts) > _MOST:
+        raise ReclaimError(f"its outcome counts more than {_MOST:,}")
+    if len(record.asked) > _REQUIREMENTS:
+        raise ReclaimError(f"it has rows of more than {_REQUIREMENTS} requirements")
+    if any(len(requirement) > _SLUG for requirement in record.asked):
+        raise ReclaimError(
+            f"the name of a requirement has more than {_SLUG} characters"
+        )
 
 
 def is_reached(record: Record) -> bool:

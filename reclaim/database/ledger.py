@@ -318,7 +318,7 @@ class Ledger:
         self._base.execute(
             f"UPDATE hypervisor SET {assigned}, "  # noqa: S608 - ours
             "heard = (SELECT max(ended) FROM run WHERE hypervisor = :id AND reached), "
-            "reclaimed = (SELECT sum(reclaimed) FROM run WHERE hypervisor = :id) WHERE id = :id",
+            "reclaimed = (SELECT CAST(total(reclaimed) AS INTEGER) FROM run WHERE hypervisor = :id) WHERE id = :id",
             {**columns, "id": self.number},
         )
 

@@ -26,7 +26,7 @@ _MOST = 128 * 1024 * 1024
 
 @dataclass
 class Merged:
-    """The result of one merge: runs that came in, runs that were there, and files that were refused."""
+    """The result of one merge: runs that came in, runs that were there, and files and folders that were refused."""
 
     new: int = 0
     known: int = 0
@@ -43,8 +43,12 @@ def merge(places: Sequence[Path], path: Path, now: datetime, say: Say) -> Merged
     below = sources.below(places)
     for note in below.notes:
         say(note)
+    for line in below.unreadable:
+        say(f"not merged: {line}")
     with schema.merging(path, say) as connection:
-        return _Merge(connection, now, say).every(below.every)
+        merged = _Merge(connection, now, say).every(below.every)
+    merged.refused += len(below.unreadable)
+    return merged
 
 
 class _Merge:

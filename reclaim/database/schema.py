@@ -169,7 +169,11 @@ def merging(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
     is_new = _make(path)
     try:
         with _told(path):
-            connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+            connection = sqlite3.connect(
+                path.absolute(),  # `:memory:` alone would be no file
+                timeout=0,
+                isolation_level=None,
+            )
             try:
                 connection.execute(f"PRAGMA cache_size = -{_CACHE}")
                 connection.execute("PRAGMA trusted_schema = OFF")

@@ -36,16 +36,18 @@ class Source:
 
 @dataclass
 class Sources:
-    """The records that were found, and a line for each link that was not followed."""
+    """The records that were found, a line for each link that was not followed, and one for each unreadable folder."""
 
     every: list[Source] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def below(places: Sequence[Path]) -> Sources:
     """Return the records below *places*: each is a folder of any depth, or a results.json.
 
-    Raises ReclaimError if one of *places* is not there, cannot be read, or holds no record.
+    Raises ReclaimError if one of *places* is not there, cannot be read, or holds no record. A folder below it that
+    cannot be read costs the others nothing.
     """
     sources = Sources()
     known: set[str] = set()
@@ -54,9 +56,12 @@ def below(places: Sequence[Path]) -> Sources:
         home = place.resolve()
         if not home.exists():
             raise ReclaimError(f"{place}: there is no such folder")
-        paths = [str(home)] if home.is_file() else [*_files(home, sources.notes)]
+        paths = [str(home)] if home.is_file() else [*_files(home, sources)]
         if not paths:
-            raise ReclaimError(f"{place}: there is no {record.NAME} in it, or below it")
+            why = f" ({sources.unreadable[0]})" if sources.unreadable else ""
+            raise ReclaimError(
+                f"{place}: there is no {record.NAME} in it, or below it{why}"
+            )
         for path in paths:
             if path not in known:
                 known.add(path)
@@ -73,7 +78,7 @@ def _source(path: str) -> Source:
     return Source(Path(run).parent.name, name, path)
 
 
-def _files(home: Path, notes: list[str]) -> Iterator[str]:
+def _files(home: Path, sources: Sources) -> Iterator[str]:
     """Yield the paths of the records below *home*. Hidden folders are those of runs that are half removed."""
     pending = [str(home)]
     while pending:
@@ -81,8 +86,15 @@ def _files(home: Path, notes: list[str]) -> Iterator[str]:
         try:
             with os.scandir(folder) as entries:
                 inside = [*entries]
+        except FileNotFoundError:
+            if folder == str(home):
+                raise ReclaimError(f"{folder}: there is no such folder") from None
+            continue  # runs are pruned meanwhile
         except OSError as exc:
-            raise ReclaimError(f"{folder}: {exc.strerror}") from exc
+            if folder == str(home):
+                raise ReclaimError(f"{folder}: {exc.strerror}") from exc
+            sources.unreadable.append(f"{printable(folder)}: {exc.strerror}")
+            continue
         for entry in inside:
             if entry.name == record.NAME and not entry.is_dir(follow_symlinks=False):
                 yield entry.path
@@ -91,6 +103,6 @@ def _files(home: Path, notes: list[str]) -> Iterator[str]:
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)
             elif entry.name != runs.LATEST and entry.is_symlink() and entry.is_dir():
-                notes.append(
+                sources.notes.append(
                     f"{printable(entry.path)}: a link, which is not followed: give its target too"
                 )

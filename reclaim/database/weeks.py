@@ -10,14 +10,16 @@ INSERT INTO week_tally
     SELECT run.week, requirement, verdict, sum(rows) FROM run JOIN tally ON tally.run = run.id
     WHERE run.week = ? AND counts GROUP BY requirement, verdict
 """
-# the bytes that runs freed are those of all runs, for each freed its own
+# the bytes that runs freed are those of all runs, for each freed its own. sum() raises at an overflow, which many runs
+# with wrong sizes would come to; total() is exact up to 2**53
 _SUMS = """
 INSERT INTO week
     SELECT week, sum(counts), sum(guests * counts), sum(returns * counts), sum(open * counts),
            sum(pending * counts), sum(unknown * counts), sum(waived * counts),
-           sum(reclaimable) FILTER (WHERE counts),
-           sum(allocated) FILTER (WHERE counts), sum(reclaimed)
-    FROM run WHERE week = ? GROUP BY week
+           iif(count(spare), CAST(total(spare) AS INTEGER), NULL), iif(count(held), CAST(total(held) AS INTEGER), NULL),
+           CAST(total(reclaimed) AS INTEGER)
+    FROM (SELECT *, iif(counts, reclaimable, NULL) AS spare, iif(counts, allocated, NULL) AS held FROM run)
+    WHERE week = ? GROUP BY week
 """
 
 

@@ -84,4 +84,5 @@ def point_latest(folder: Path) -> None:
 
 
 def rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    # strftime writes the year 500 with three digits
+    return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z"

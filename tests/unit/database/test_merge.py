@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from reclaim.__main__ import main
 from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.database import schema, weeks
@@ -88,6 +89,13 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     [
         ({"reclaimed_bytes": 2**70}, "more than 8192.0 TiB"),
         ({"storage": [storage(allocated_after=2**62)]}, "more than 8192.0 TiB"),
+        *(
+            ({"outcome": {**run(0)["outcome"], name: 2**70}}, "its outcome counts more")
+            for name in ("rolled_back", "errors", "left_off", "failed", "applied")
+        ),
+        ({"results": [row(f"r{number}", "compliant", "web") for number in range(501)]}, "500 requirements"),
+        ({"results": [row("r" * 101, "compliant", "web")]}, "100 characters"),
+        ({"run": {**run(0)["run"], "ended": "9999-12-31T00:00:00Z"}}, "it ended on 9999-12-31, which is to come"),
     ],
 )
 def test_a_size_that_cannot_be_right_is_refused(tmp_path: Path, more: dict[str, Any], words: str) -> None:
@@ -95,6 +103,60 @@ def test_a_size_that_cannot_be_right_is_refused(tmp_path: Path, more: dict[str, 
     said: list[str] = []
     assert into(tmp_path / "f", tmp_path / "reports", said=said).new == 1
     assert words in said[0]
+
+
+def test_sums_of_many_wrong_sizes_end_no_merge(tmp_path: Path) -> None:
+    database = tmp_path / "f"
+    put(tmp_path / "reports", {**run(0), "reclaimed_bytes": 2**52}, run(0, hypervisor="kvm2"))
+    into(database, tmp_path / "reports")
+    # as 2,000 runs of one hypervisor would have it
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE run SET reclaimed = 9223372036854775807, reclaimable = 9223372036854775807")
+        connection.execute("UPDATE hypervisor SET reclaimable = 9223372036854775807, allocated = 9223372036854775807")
+    put(tmp_path / "more", {**run(0, bus("fixed"), mode="fix"), "reclaimed_bytes": 2**52})
+    assert into(database, tmp_path / "more", said=[]).new == 1
+    assert rows(database, "SELECT typeof(reclaimed), typeof(reclaimable), allocated FROM week")[0][0] == "integer"
+    figures = tmp_path / "fleet.prom"
+    assert main(["merge", str(tmp_path / "more"), "--into", str(database), "--metrics", str(figures)]) == 0
+
+
+def test_a_year_of_three_digits_is_a_year(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A clock that was never set, or a record that was made by hand."""
+    document = run(0)
+    document["run"] |= {"started": "0500-01-02T00:00:00Z", "ended": "0500-01-02T00:01:00Z"}
+    put(tmp_path / "reports", document)
+    into(tmp_path / "f", tmp_path / "reports")
+    assert main(["ask", "silent", "--from", str(tmp_path / "f"), "--page", str(tmp_path / "p")]) == 2
+    assert main(["ask", "silent", "--from", str(tmp_path / "f")]) == 0
+    assert "late   0500-01-02 00:01:00" in capsys.readouterr().out
+    assert main(["ask", "--page", str(tmp_path / "p"), "--from", str(tmp_path / "f")]) == 0
+
+
+def test_a_folder_that_cannot_be_read_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "reports", run(0), run(0, hypervisor="kvm2"), run(0, hypervisor="kvm3"))
+    scandir = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if folder.endswith("/kvm1"):
+            raise PermissionError(13, "Permission denied", folder)
+        if folder.endswith("/kvm3"):
+            raise FileNotFoundError(2, "No such file or directory", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("reclaim.database.sources.os.scandir", refuse)
+    said: list[str] = []
+    merged = into(tmp_path / "f", tmp_path / "reports", said=said)
+    assert (merged.new, merged.refused) == (1, 1)
+    assert said == [f"not merged: {tmp_path}/reports/kvm1: Permission denied"]
+    with pytest.raises(ReclaimError, match="Permission denied"):
+        into(tmp_path / "g", tmp_path / "reports/kvm1")
+
+
+def test_a_database_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "reports", run(0))
+    monkeypatch.chdir(tmp_path)
+    into(Path(":memory:"), tmp_path / "reports")
+    assert rows(tmp_path / ":memory:", "SELECT count(*) FROM run") == [(1,)]
 
 
 def test_an_image_may_be_virtually_larger_than_sqlite_can_count(tmp_path: Path) -> None:
