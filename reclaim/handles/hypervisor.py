@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import libvirt
 import testinfra
@@ -47,6 +47,15 @@ _TRANSPORTS = (*_SSH_TRANSPORTS, "tls", "tcp")
 _THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
 _BY_SSH = ("ssh", "paramiko")
+#: the parameters of a word of --hosts by ssh, as testinfra has them
+_PARAMETERS = (
+    "ssh_config",
+    "ssh_identity_file",
+    "sudo",
+    "sudo_user",
+    "timeout",
+    "controlpersist",
+)
 #: libvirt's errors about a URI
 _WRONG_URI = (
     libvirt.VIR_ERR_NO_CONNECT,
@@ -419,8 +428,25 @@ def _expect_machine(host: str) -> None:
     scheme, separator, _ = host.partition("://")
     if separator and scheme not in _BY_SSH:
         return  # of this machine, or of a kind that `uri_of` and testinfra judge
-    if not _named(host if separator else f"ssh://{host}"):
+    url = host if separator else f"ssh://{host}"
+    if not _named(url) or not host.isprintable():
         raise ReclaimError(f"--hosts {host!r}: it names no host: give ssh://user@host")
+    _expect_known(host, url)
+
+
+def _expect_known(host: str, url: str) -> None:
+    """Raise ReclaimError for parts of *url* that nobody would heed: it might lead to another machine than was meant."""
+    parts = urlsplit(url)
+    if parts.path not in ("", "/") or parts.fragment:
+        raise ReclaimError(
+            f"--hosts {host}: {parts.path or parts.fragment} means nothing there: give ssh://user@host"
+        )
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _PARAMETERS or not value:
+            what = "has no value" if name in _PARAMETERS else "is no parameter"
+            raise ReclaimError(
+                f"--hosts {host}: {name} {what} (there are: {', '.join(_PARAMETERS)})"
+            )
 
 
 def _is_remote(uri: str) -> bool:
@@ -492,7 +518,7 @@ def uri_of(host: str) -> str:
         raise ReclaimError(
             f"--hosts {host}: reclaim makes no libvirt URI of that; give ssh://user@host, or --uri as well"
         )
-    return f"qemu+ssh://{rest.partition('?')[0]}/system"
+    return f"qemu+ssh://{re.split('[/?]', rest, maxsplit=1)[0]}/system"
 
 
 def host_of(uri: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -49,6 +50,9 @@ _OF_EMULATOR = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR)
 
 #: seconds until a hypervisor on another machine has answered all that a run asks of each
 CONNECT_SECONDS = 18
+
+#: characters of a hypervisor's folder: a file system takes 255, and pages and links have more behind it
+_LONGEST = 200
 
 T = TypeVar("T")
 
@@ -457,7 +461,12 @@ def _of_emulator(known: dict[tuple[str, str], T], definition: Definition) -> T |
 
 def folder_of(name: str) -> str:
     """Return *name*, of a hypervisor, as a folder below reports/."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
+    folder = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-") or "_"
+    if len(folder) <= _LONGEST:
+        return folder
+    # libvirtd may give itself a name of any length
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{folder[: _LONGEST - 17]}-{digest}"
 
 
 def dotted(number: int) -> str:

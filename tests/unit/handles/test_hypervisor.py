@@ -8,7 +8,8 @@ import libvirt
 import pytest
 
 from reclaim.base.errors import ProbeError, ReclaimError
-from reclaim.handles.hypervisor import connect, host_of
+from reclaim.handles.hypervisor import connect, host_of, uri_of
+from reclaim.handles.node import folder_of
 from reclaim.inventory import Inventory
 from tests.remote import remote
 from tests.support import disk_xml, domain_xml, node
@@ -36,7 +37,19 @@ def test_the_shell_is_on_the_machine_of_libvirt(uri: str, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["ssh://", "ssh://root@", "ssh://:22", "paramiko://", "root@", "", "ssh://[", "ssh:///x"]
+    "host",
+    [
+        "ssh://",
+        "ssh://root@",
+        "ssh://:22",
+        "paramiko://",
+        "root@",
+        "",
+        "ssh://[",
+        "ssh:///x",
+        "ssh://root@\udcff",
+        "kvm1\x1b[1m",
+    ],
 )
 def test_a_way_without_a_host_is_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libvirt, "open", lambda uri: pytest.fail(f"libvirt is asked for {uri}"))
@@ -45,6 +58,36 @@ def test_a_way_without_a_host_is_refused(host: str, monkeypatch: pytest.MonkeyPa
     assert "\n" not in str(refused.value)
     with pytest.raises(ReclaimError, match="names no host"):
         connect("test:///default", host, Inventory())
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("ssh://root@kvm1?ssh_confg=/x", "ssh_confg is no parameter"),
+        ("ssh://root@kvm1?ssh_config=", "ssh_config has no value"),
+        ("ssh://root@kvm1?ssh_config=/x&port=22", "port is no parameter"),
+        ("ssh://root@kvm1/system", "/system means nothing there"),
+        ("ssh://root@kvm1#22", "22 means nothing there"),
+        ("kvm1?port=22", "port is no parameter"),
+    ],
+)
+def test_a_part_that_nobody_would_heed_is_refused(host: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a misspelled ssh_config the user's own would hold, and might name another machine."""
+    monkeypatch.setattr(libvirt, "open", lambda uri: pytest.fail(f"libvirt is asked for {uri}"))
+    with pytest.raises(ReclaimError, match=why):
+        connect(None, host, Inventory())
+
+
+def test_a_slash_behind_the_host_is_no_path_of_libvirt() -> None:
+    assert uri_of("ssh://root@kvm1:22/?timeout=5") == "qemu+ssh://root@kvm1:22/system"
+
+
+@pytest.mark.parametrize("name", ["k" * 5000, "-oProxyCommand=x", "../..", "", "é" * 300, "\udcff"])
+def test_a_hypervisor_of_any_name_has_a_folder(name: str, tmp_path: Path) -> None:
+    folder = folder_of(name)
+    (tmp_path / f"{folder}").mkdir()
+    assert folder[0] not in ".-"
+    assert folder_of(f"{name}x") != folder or len(name) < 2
 
 
 def test_a_bare_name_is_reached_by_ssh_as_libvirt_is(tmp_path: Path) -> None:
