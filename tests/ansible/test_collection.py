@@ -72,6 +72,20 @@ def test_an_archive_of_anything_else_is_refused(unpack: ModuleType, tmp_path: Pa
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_file_that_comes_again_is_refused(unpack: ModuleType, tmp_path: Path) -> None:
+    """Each costs a thousand times its length in the archive."""
+    archive = _packed(tmp_path, (f"{_RUN}/results.json", b"{}"), (f"{_RUN}/results.json", b"{}"))
+    with pytest.raises(ValueError, match="twice"):
+        unpack.unpacked(archive, str(tmp_path / "kvm1"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_without_end_is_refused_before_it_is_read(unpack: ModuleType, tmp_path: Path, kind: bytes) -> None:
+    archive = _packed(tmp_path, ("x", b"\0" * (unpack.PIECE + 1)), kind=kind)
+    with pytest.raises(ValueError, match="a header of"):
+        unpack.unpacked(archive, str(tmp_path / "kvm1"))
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_a_link_is_no_file(unpack: ModuleType, tmp_path: Path, kind: bytes) -> None:
     archive = _packed(tmp_path, (f"{_RUN}/results.json", b""), kind=kind)
@@ -83,6 +97,66 @@ def test_an_endless_file_is_refused(unpack: ModuleType, tmp_path: Path, monkeypa
     monkeypatch.setattr(unpack, "MOST", 3)
     with pytest.raises(ValueError, match="has 4 bytes"):
         unpack.unpacked(_packed(tmp_path, (f"{_RUN}/results.json", b"1234")), str(tmp_path / "kvm1"))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folders(unpack: ModuleType) -> ModuleType:
+    return import_module("ansible_collections.reclaim.fleet.plugins.module_utils.folder")
+
+
+def test_a_folder_with_anything_of_others_is_not_taken(folders: ModuleType, tmp_path: Path) -> None:
+    """Such as /opt: its mode, and folders that are called as ours are, are somebody else's."""
+    theirs = tmp_path / "opt"
+    (theirs / "venv-web").mkdir(parents=True)
+    theirs.chmod(0o755)
+    with pytest.raises(OSError, match="reclaim did not make it"):
+        folders.claim(str(theirs))
+    assert (theirs.stat().st_mode & 0o777, _names(theirs)) == (0o755, ["venv-web"])
+    ours = tmp_path / "reclaim"
+    assert folders.claim(str(ours), check=True)
+    assert not ours.exists()
+    assert folders.claim(str(ours))
+    (ours / "reports").mkdir()
+    assert not folders.claim(str(ours))
+    assert ours.stat().st_mode & 0o777 == 0o700
+
+
+def test_only_environments_of_ours_are_removed(folders: ModuleType, tmp_path: Path) -> None:
+    program = import_module("ansible_collections.reclaim.fleet.plugins.modules.program")
+    theirs = tmp_path / "srv"
+    for name in ("venv-web", "wheels", "jobs"):
+        (theirs / name).mkdir(parents=True)
+    with pytest.raises(program.Trouble, match="removes nothing there"):
+        program.remove(str(theirs), check=False)
+    assert _names(theirs) == ["jobs", "venv-web", "wheels"]
+    ours = tmp_path / "reclaim"
+    folders.claim(str(ours))
+    for name in ("venv-web", "venv-0123456789abcdef", "jobs"):
+        (ours / name).mkdir()
+    assert program.remove(str(ours), check=False)
+    assert _names(ours) == [folders.MARKER, "venv-web"]
+    (ours / "venv-web").rmdir()
+    assert not program.remove(str(ours), check=False)
+    assert not ours.exists()
+
+
+def test_the_last_fix_outlives_many_audits(folders: ModuleType, tmp_path: Path) -> None:
+    job = import_module("ansible_collections.reclaim.fleet.plugins.modules.job")
+    journal = tmp_path / "run/journal.jsonl"
+    journal.parent.mkdir()
+    journal.touch()
+    for number in range(job.KEPT + 10):
+        folder = tmp_path / f"reclaim/jobs/2026{number:04}T000000Z-audit-1"
+        folder.mkdir(parents=True)
+        end = {"hypervisors": [{"journal": str(journal) if number == 3 else None}]}
+        folders.write_json(str(folder / job.END), end)
+    job.prune(str(tmp_path / "reclaim/jobs"))
+    assert len(_names(tmp_path / "reclaim/jobs")) == job.KEPT + 1
+    assert job.last_fix(str(tmp_path / "reclaim")) == str(journal.parent)
 
 
 def test_every_verb_has_a_playbook_without_facts() -> None:

@@ -155,3 +155,14 @@ def test_a_folder_that_others_can_write_to_is_not_used(controller: Controller) -
     (host.home / "jobs").chmod(0o777)
     result = _job(controller, host)
     assert result["msg"] == f"{host.home / 'jobs'}: others can write there, and could change what is run"
+    (host.home / "jobs").rmdir()
+    host.home.chmod(0o777)
+    assert _job(controller, host)["msg"] == f"{host.home}: others can write there, and could change what is run"
+
+
+@pytest.mark.parametrize("words", [["--hosts", "a,b"], ["--hosts=a,b"]])
+def test_a_job_is_for_one_hypervisor(controller: Controller, words: list[str]) -> None:
+    host = controller.host("kvm1")
+    host.stands_in()
+    assert _job(controller, host, arguments=words)["msg"].startswith("--hosts is no option of a job: ")
+    assert host.jobs == []

@@ -35,6 +35,10 @@ def test_from_a_bundle_to_nothing(controller: Controller, bundles: Path) -> None
     missing = controller.play("audit")
     assert (missing.status, missing.counts("kvm1")) == (2, (0, 0, 1))
     assert "run the playbook reclaim.fleet.install first" in missing.said
+    inventory = controller.folder / "reclaim.toml"
+    inventory.touch()
+    missing = controller.play("audit", "-e", f"reclaim_inventory={inventory}")
+    assert "run the playbook reclaim.fleet.install first" in missing.said
 
     planned = controller.play("install", "--check")
     assert (planned.status, planned.counts("kvm1")[2]) == (0, 0)
@@ -128,6 +132,10 @@ def test_options_reach_the_run(controller: Controller) -> None:
         "-k",
         "disk-bus or machine-type",
     ]
+    host.jobs[0].rename(host.folder / "seen")
+    # as one types them
+    assert controller.play("audit", "-e", "reclaim_options='--definitions-only --guests mail'").status == 0
+    assert host.words()[0][-3:] == ["--definitions-only", "--guests", "mail"]
 
 
 def test_a_name_of_the_inventory_leads_out_of_no_folder(controller: Controller) -> None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import tempfile
 from typing import Any
@@ -18,6 +19,9 @@ ROLLOUTS = "rollouts"
 CURRENT = "current"
 #: the beginning of an environment's name
 VENV = "venv-"
+ENVIRONMENT = re.compile(VENV + r"[0-9a-f]{16}")
+#: the file that makes a folder ours: what has the names above in another one is somebody else's
+MARKER = ".reclaim-fleet"
 PRIVATE = 0o700
 
 
@@ -28,12 +32,47 @@ class Busy(Exception):
 def make(path: str) -> None:
     """Make the folder *path* for its owner alone. Raises OSError, also if others could write into it."""
     os.makedirs(path, mode=PRIVATE, exist_ok=True)
+    expect_safe(path)
+
+
+def expect_safe(path: str) -> None:
+    """Raise OSError if others than this user and root could write into the folder *path*."""
     status = os.stat(path)
     others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if status.st_uid not in (0, os.getuid()) or others:
         raise OSError(
             errno.EPERM, "others can write there, and could change what is run", path
         )
+
+
+def is_ours(folder: str) -> bool:
+    """Return whether `claim` made *folder*, or an environment of ours is in use there."""
+    current = os.path.join(folder, CURRENT)
+    if os.path.islink(current) and ENVIRONMENT.fullmatch(os.readlink(current)):
+        return True
+    return os.path.isfile(os.path.join(folder, MARKER))
+
+
+def claim(folder: str, *, check: bool = False) -> bool:
+    """Make *folder* reclaim's own, unless *check*. Return whether that changes something.
+
+    Raises OSError if others could write into it, or if it is there with anything of somebody else in it.
+    """
+    is_new = not is_ours(folder)
+    if is_new and os.path.isdir(folder) and os.listdir(folder):
+        raise OSError(
+            errno.ENOTEMPTY,
+            "it is not empty, and reclaim did not make it: name a folder that is reclaim's own (reclaim_folder)",
+            folder,
+        )
+    if check:
+        return is_new
+    make(folder)
+    if os.stat(folder).st_uid == os.getuid():
+        os.chmod(folder, PRIVATE)
+    if is_new:
+        write(os.path.join(folder, MARKER), "the folder of reclaim.fleet\n")
+    return is_new
 
 
 def lock(folder: str) -> int:

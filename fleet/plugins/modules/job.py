@@ -283,9 +283,11 @@ def is_running(folder: str, job: str) -> bool:
 
 
 def prune(jobs: str) -> None:
-    """Remove the oldest jobs. Their reports lie elsewhere."""
+    """Remove the oldest jobs, but for the last fix, which undo looks for. Their reports lie elsewhere."""
+    last = last_fix_in(jobs)
     for name in sorted(os.listdir(jobs))[:-KEPT]:
-        shutil.rmtree(os.path.join(jobs, name), ignore_errors=True)
+        if name != last:
+            shutil.rmtree(os.path.join(jobs, name), ignore_errors=True)
 
 
 # Its result -----------------------------------------------------------------------------------
@@ -294,7 +296,7 @@ def prune(jobs: str) -> None:
 def result_of(job: str, status: int | None) -> dict[str, Any]:
     """Return the result of the *job* that ended with *status*; None: it was killed."""
     end = folders.read_json(os.path.join(job, END)) or {}
-    (part,) = end.get("hypervisors") or [{}]
+    part = (end.get("hypervisors") or [{}])[0]
     if status is None and "status" in end:
         status = end[
             "status"
@@ -456,13 +458,25 @@ def done(
 def last_fix(folder: str) -> str:
     """Return the folder of the last fix that changed something; "" if there is none."""
     jobs = os.path.join(folder, folders.JOBS)
-    names = sorted(os.listdir(jobs), reverse=True) if os.path.isdir(jobs) else []
-    for name in names:
-        end = folders.read_json(os.path.join(jobs, name, END)) or {}
-        for part in end.get("hypervisors") or []:
-            journal = part.get("journal")
-            if journal and os.path.isfile(journal):
-                return os.path.dirname(journal)
+    job = last_fix_in(jobs) if os.path.isdir(jobs) else ""
+    return os.path.dirname(journal_of(os.path.join(jobs, job))) if job else ""
+
+
+def last_fix_in(jobs: str) -> str:
+    """Return the name of the last job in the folder *jobs* with a journal; "" if there is none."""
+    for name in sorted(os.listdir(jobs), reverse=True):
+        if journal_of(os.path.join(jobs, name)):
+            return name
+    return ""
+
+
+def journal_of(job: str) -> str:
+    """Return the path of the journal of the fix that *job* made; "" if there is none."""
+    end = folders.read_json(os.path.join(job, END)) or {}
+    for part in end.get("hypervisors") or []:
+        journal = part.get("journal")
+        if journal and os.path.isfile(journal):
+            return str(journal)
     return ""
 
 
@@ -549,7 +563,12 @@ def main() -> None:
         module.fail_json(
             msg=f"reclaim is not installed here ({program}): run the playbook reclaim.fleet.install first"
         )
+    if any(word.partition("=")[0] == "--hosts" for word in words):
+        module.fail_json(
+            msg="--hosts is no option of a job: Ansible goes to each hypervisor of its inventory"
+        )
     try:
+        folders.expect_safe(params["folder"])
         work = undone if mode == "undo" else rolled_out
         result = work(module, program, request)
     except Trouble as exc:

@@ -21,9 +21,11 @@ options:
     description: The bundle, on the hypervisor. It is required if O(state=present).
     type: path
   state:
-    description: Whether reclaim is to be there.
+    description:
+      - Whether reclaim is to be there. With V(folder) only its folder is made, for its owner alone.
+      - A folder that is there with anything of somebody else in it is refused.
     type: str
-    choices: [present, absent]
+    choices: [present, folder, absent]
     default: present
 attributes:
   check_mode:
@@ -174,7 +176,7 @@ def install(folder: str, bundle: str, *, check: bool) -> tuple[bool, str]:
 
 def environments(folder: str) -> list[str]:
     """Return the names of the environments in *folder*."""
-    return [name for name in os.listdir(folder) if name.startswith(folders.VENV)]
+    return [name for name in os.listdir(folder) if folders.ENVIRONMENT.fullmatch(name)]
 
 
 def remove(folder: str, *, check: bool) -> bool:
@@ -193,6 +195,8 @@ def remove(folder: str, *, check: bool) -> bool:
         )
         if os.path.lexists(os.path.join(folder, name))
     ]
+    if ours and not folders.is_ours(folder):
+        raise Trouble(f"{folder}: reclaim did not make it, and removes nothing there")
     if check:
         return bool(ours)
     for name in ours:
@@ -201,8 +205,9 @@ def remove(folder: str, *, check: bool) -> bool:
             shutil.rmtree(path)
         else:
             os.unlink(path)
-    if not os.listdir(folder):
-        os.rmdir(folder)
+    # with reports in it, it stays ours
+    if os.listdir(folder) in ([], [folders.MARKER]):
+        shutil.rmtree(folder)
     return bool(ours)
 
 
@@ -214,7 +219,7 @@ def main() -> None:
             "bundle": {"type": "path"},
             "state": {
                 "type": "str",
-                "choices": ["present", "absent"],
+                "choices": ["present", "folder", "absent"],
                 "default": "present",
             },
         },
@@ -224,10 +229,13 @@ def main() -> None:
     os.umask(0o077)
     folder, state = module.params["folder"], module.params["state"]
     if not os.path.isdir(folder) and (state == "absent" or module.check_mode):
-        module.exit_json(changed=state == "present", version="")
+        module.exit_json(changed=state != "absent", version="")
     lock = None
     try:
-        folders.make(folder)
+        if state != "absent":
+            is_new = folders.claim(folder, check=module.check_mode)
+        if state == "folder":
+            module.exit_json(changed=is_new, version="")
         lock = folders.lock(folder)
         folders.name_holder(lock, "")
         if state == "absent":
@@ -243,8 +251,9 @@ def main() -> None:
     except Trouble as exc:
         module.fail_json(msg=str(exc))
     except (OSError, tarfile.TarError) as exc:
+        where = getattr(exc, "filename", None) or folder
         module.fail_json(
-            msg="{}: {}".format(getattr(exc, "filename", None) or folder, exc)
+            msg="{}: {}".format(where, getattr(exc, "strerror", None) or exc)
         )
     finally:
         if lock is not None:

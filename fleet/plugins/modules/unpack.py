@@ -45,6 +45,7 @@ run:
   returned: always
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -56,8 +57,24 @@ from ansible_collections.reclaim.fleet.plugins.module_utils import folder as fol
 
 NAMES = ("results.json", "report.html", "journal.jsonl")
 RUN = re.compile(r"\d{8}T\d{6}Z-(?:audit|plan|fix)(?:-\d+)?")
-#: bytes of one file
+#: bytes of one file, and of one piece that is read
 MOST = 1 << 30
+PIECE = 1 << 20
+
+
+class Bounded:
+    """The stream of an archive. tarfile reads a header as long as that itself tells, into memory."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw = raw
+        self.tell = raw.tell
+        self.seek = raw.seek
+
+    def read(self, size: int) -> bytes:
+        """Return *size* bytes. Raises ValueError if these are more than a header or a block has."""
+        if not 0 <= size <= PIECE:
+            raise ValueError(f"it has a header of {size} bytes")
+        return self.raw.read(size)
 
 
 def unpacked(archive: str, into: str) -> str:
@@ -66,13 +83,20 @@ def unpacked(archive: str, into: str) -> str:
     Raises ValueError if it holds anything but the files of one run.
     """
     names = set()
-    with tarfile.open(archive) as packed:
+    seen = set()
+    with (
+        gzip.open(archive) as raw,
+        tarfile.open(fileobj=Bounded(raw), mode="r:") as packed,
+    ):
         for member in packed:
             run, _slash, name = member.name.partition("/")
             if not member.isreg() or not RUN.fullmatch(run) or name not in NAMES:
                 raise ValueError(f"{member.name!r} is no file of a run")
-            if member.size > MOST:
+            if not 0 <= member.size <= MOST:
                 raise ValueError(f"{member.name} has {member.size} bytes")
+            if member.name in seen:
+                raise ValueError(f"{member.name} is there twice")
+            seen.add(member.name)
             names.add(run)
             if len(names) > 1:
                 raise ValueError("it has the files of several runs")
