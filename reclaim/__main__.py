@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import platform
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +41,8 @@ from reclaim.verbs import RUNS, Verb
 
 _HELP = ("help", "--help", "-h")
 _VERSION = ("--version", "-V")
+#: the signals of kill(1), and of a terminal that goes away
+_STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,8 +86,13 @@ def _do(verb: Verb, words: list[str]) -> int:
         sys.stdout, io.TextIOWrapper
     ):  # a name that the locale does not have must stop no undo half way
         sys.stdout.reconfigure(errors="backslashreplace")
+    for number in _STOPPING:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
     try:
         status = verb.run(options_of_verb)
+    except KeyboardInterrupt:
+        return _refuse("stopped: the same command takes it up again")
     except BrokenPipeError:
         started.stop_printing()
         return 0
@@ -99,6 +107,11 @@ def _do(verb: Verb, words: list[str]) -> int:
     except OSError as exc:
         return _print_no_more(exc) or int(status)
     return int(status)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    """Do as Ctrl-C does: what was started ends, and connections are closed."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _no_such_verb(name: str) -> str:

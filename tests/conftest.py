@@ -17,6 +17,7 @@ import pytest
 from lab import host
 from lab.netns import site
 from tests import temporary
+from tests.command import ROOT, ran
 
 _MODULES = Path(__file__).parent / "browser/node_modules"
 
@@ -84,3 +85,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{what} must run where CI is set: {reason}", pytrace=False)
         pytest.skip(f"{absent}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundle for this machine's Python; it takes a package index."""
+    folder = tmp_path_factory.mktemp("bundles")
+    done = ran(ROOT / "scripts/bundle.sh", folder, seconds=600)
+    if done.returncode and not os.environ.get("CI"):
+        pytest.skip(f"no bundle can be made here: {done.stderr.splitlines()[-1:]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installed once, and it works" in done.stdout
+    return folder

@@ -6,13 +6,13 @@ import hashlib
 import shlex
 from pathlib import Path
 
+from lab import machines
+from lab.accelerator import EMULATOR
 from lab.domain import Hardware, definition
 from lab.netns.host import Host
 
 IMAGES = "/var/lib/libvirt/images"
 DEFINITIONS = "/etc/libvirt/qemu"
-#: of the machine types that QEMU in the root has
-_OLD = Hardware(machine="pc-i440fx-1.6", bus="virtio", memory_mib=64, vcpus=1)
 _KEPT = Hardware(
     machine="pc-q35-7.2", bus="scsi", discard="unmap", memory_mib=64, vcpus=1
 )
@@ -26,9 +26,10 @@ def names(count: int) -> list[str]:
 def define(host: Host, count: int) -> None:
     """Define guests on a host: all as they were in 2013, but for the last one, which is kept well. Raises LabError."""
     wanted = names(count)
+    old = Hardware(machine=_oldest(host), memory_mib=64, vcpus=1)
     lines = []
     for name in wanted:
-        hardware = _KEPT if name == wanted[-1] and count > 1 else _OLD
+        hardware = _KEPT if name == wanted[-1] and count > 1 else old
         image = Path(IMAGES, f"{name}.qcow2")
         console = Path(f"/var/log/libvirt/qemu/{name}.console")
         text = definition(name, "qemu", hardware, image, console)
@@ -41,6 +42,14 @@ def define(host: Host, count: int) -> None:
     script.append(f"virsh --quiet {shlex.quote('; '.join(lines))}")
     script.append("rm /tmp/guest*.xml")
     host.call(["sh", "-eu", "-c", "\n".join(script)])
+
+
+def _oldest(host: Host) -> str:
+    """Return the machine type of a guest of 2013, or the oldest one of its family that QEMU of the host has."""
+    listed = host.call([EMULATOR, "-machine", "help"]).splitlines()
+    family = machines.family(machines.OLD)
+    known = [line.split()[0] for line in listed if line.startswith(f"{family}-")]
+    return machines.OLD if machines.OLD in known else min(known, key=machines.version)
 
 
 def checksums(host: Host) -> dict[str, str]:

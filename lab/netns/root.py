@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,6 +41,7 @@ rm -f /etc/ssh/ssh_host_* /etc/machine-id
 apt-get clean
 rm -rf /var/lib/apt/lists/*
 """
+_SUITES = (SUITE, "trixie")
 _PREFIX = "netns-root-"
 _MAKING = "making-netns-"
 
@@ -50,7 +52,7 @@ def held() -> Iterator[Path]:
 
     Raises LabError if it cannot be made.
     """
-    parts = (SUITE, PACKAGES, EXCLUDED, _SCRIPT)
+    parts = (suite(), PACKAGES, EXCLUDED, _SCRIPT)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     whole = paths.cache() / f"{_PREFIX}{key}"
     with ExitStack() as stack:
@@ -60,6 +62,13 @@ def held() -> Iterator[Path]:
                 _make(whole)
             stack.enter_context(_locked(whole, fcntl.LOCK_SH))
         yield whole
+
+
+def suite() -> str:
+    """Return the release of Debian that hosts have: this machine's own, whose Python they share then, or the lab's."""
+    release = platform.freedesktop_os_release()
+    own = release.get("VERSION_CODENAME", "")
+    return own if release["ID"] == "debian" and own in _SUITES else SUITE
 
 
 def _make(whole: Path) -> None:
@@ -78,6 +87,7 @@ def _make(whole: Path) -> None:
             PACKAGES,
             [image.in_chroot(script)],
             {"TMPDIR": str(beside)},
+            suite(),
         )
         (beside / "root").rename(whole)
     finally:

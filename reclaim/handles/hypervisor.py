@@ -30,6 +30,7 @@ from reclaim.handles.guest import Guest
 from reclaim.handles.master import (
     Master,
     Target,
+    can_ask,
     options_of_uri,
     target_of_shell,
 )
@@ -228,7 +229,10 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
     def run_ssh(self, command: str) -> CommandResult:
         """Run *command*. Raises ProbeError if ssh does not get there, or breaks off (its own status is 255)."""
         if self.master is not None:
-            self.master.try_open()
+            try:
+                self.master.try_open()
+            except Unreachable as exc:
+                raise ProbeError(str(exc)) from exc
             if self.master.is_up:
                 self.ssh_extra_args = shlex.join(self.master.options)
         try:
@@ -326,6 +330,8 @@ def _connected(
         master.open()
         address = master.address(uri)
         seconds -= int(master.spent)
+    if address == uri and _is_by_ssh(uri) and can_ask():
+        seconds = None  # libvirt's ssh is its own, and may ask a person
     work = partial(_opened, uri, address, shell, inventory, readonly=readonly)
     try:
         hypervisor = worker.within(seconds, work)

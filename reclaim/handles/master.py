@@ -34,6 +34,8 @@ from reclaim.processes import child, worker
 LOGIN_SECONDS = 15
 #: seconds for the machine to accept the connection and to send its version (ssh_config(5), ConnectTimeout)
 _CONNECT_SECONDS = 8
+#: seconds after which a machine that let nobody in is tried again
+_RETRY_SECONDS = 30
 #: seconds that a master without a client is kept, also if this process is killed
 _KEPT_SECONDS = 120
 #: seconds for ssh to talk to the master on this machine
@@ -140,6 +142,11 @@ class Master:
     target: Target
     #: seconds that the machine took to let us in
     spent: float = 0
+    #: it was up at least once
+    was_up: bool = False
+    _failure: Unreachable | None = None
+    #: time.monotonic() until which that is the answer
+    _until: float = 0
     _is_users: bool = False
     _is_given_up: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -173,28 +180,47 @@ class Master:
     def open(self) -> None:
         """Connect and log in, unless it is up. If nothing but a person's answer is missing, ask on the terminal.
 
-        Raises Unreachable with the reason in one line, LoginRefused if it is not let in.
+        Raises Unreachable with the reason in one line, LoginRefused if it is not let in. For _RETRY_SECONDS the
+        machine is not tried again then: a run has many rows.
         """
         with self._lock:
             if self.is_up:
                 return
-            self._is_users = self._answers(["-O", "check"])
-            if self._is_users:
-                return
+            if self._failure is not None and time.monotonic() < self._until:
+                raise self._failure
             try:
-                self._log_in()
-            except LoginRefused:
-                if not (_can_ask() and self._is_let_in_by_a_person()):
-                    raise
+                self._open()
+            except Unreachable as exc:
+                self._failure = exc
+                self._until = time.monotonic() + _RETRY_SECONDS
+                raise
+            self.was_up, self._failure = True, None
+
+    def _open(self) -> None:
+        self._is_users = self._answers(["-O", "check"])
+        if self._is_users:
+            return
+        try:
+            self._log_in()
+        except LoginRefused:
+            is_batch = _NO_TTY[1] in self.target.options
+            if is_batch or not can_ask() or not self._is_let_in_by_a_person():
+                raise
 
     def try_open(self) -> None:
-        """Do `open` if it was not in vain before. Without it each ssh has a connection of its own."""
+        """Do `open`, unless it never was up and was tried: then each ssh has a connection of its own.
+
+        Raises Unreachable if it was lost, and cannot be made anew.
+        """
         with self._lock:
-            if not self._is_given_up:
-                try:
-                    self.open()
-                except Unreachable:
-                    self._is_given_up = True
+            if self._is_given_up:
+                return
+            try:
+                self.open()
+            except Unreachable:
+                if self.was_up:
+                    raise
+                self._is_given_up = True
 
     def close(self) -> None:
         """Close the connection, and remove the folder of its socket. The user's own stays."""
@@ -383,7 +409,7 @@ def _found(pattern: str, said: str) -> str:
     return match[1] if match else ""
 
 
-def _can_ask() -> bool:
+def can_ask() -> bool:
     """True if ssh can ask a person: on a terminal, or by the program in SSH_ASKPASS (ssh(1))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))

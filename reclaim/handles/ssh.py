@@ -29,7 +29,7 @@ from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from reclaim.base.errors import NoAccess, ProbeError, TimedOut
+from reclaim.base.errors import NoAccess, ProbeError, TimedOut, Unreachable
 from reclaim.base.text import last_words, libvirt_words, printable
 from reclaim.definition.domain import Definition
 from reclaim.handles.agent import COMMAND_SECONDS, OUTPUT_BYTES, Agent
@@ -669,7 +669,10 @@ def _proxy(hypervisor: Node, settings: Ssh) -> str | None:
             command += [option, value]
     master = getattr(backend, "master", None)
     if master is not None:
-        master.try_open()
+        try:
+            master.try_open()
+        except Unreachable as exc:
+            raise SshRefused(str(exc)) from exc
         command += master.options
     quoted = [shlex.quote(word).replace("%", "%%") for word in command]
     host = shlex.quote(backend.host.name).replace("%", "%%")

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
+from reclaim.engine.reach import REACH
 from reclaim.record.record import Record, Row
 
 #: with one of these a run does not judge everything, so a guest that it lacks is not gone
@@ -77,8 +78,8 @@ class Comparison:
 
 
 def is_narrow(record: Record) -> bool:
-    """True if the run was asked for less than everything, or was stopped before its end."""
-    if record.run.cut_short or record.run.chosen:
+    """True if the run was asked for less than everything, was stopped early, or did not reach its hypervisor."""
+    if record.run.cut_short or record.run.chosen or not record.hypervisor.reached:
         return True
     return any(map(_narrows, record.run.arguments))
 
@@ -103,6 +104,8 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     for row in now.results:
         keys = keys_of(row, paths, alone)
         before = next((verdicts[key] for key in keys if key in verdicts), None)
+        if row.requirement == REACH.slug and earlier and earlier[0].hypervisor.reached:
+            before = Verdict.COMPLIANT  # which has no row
         comparison.add(Turn(row, before))
     if not earlier:
         return comparison

@@ -9,7 +9,6 @@ from enum import Enum
 
 from reclaim.base.text import counted, size
 from reclaim.base.verdict import Verdict
-from reclaim.engine.reach import REACH
 from reclaim.handles import scsi
 from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
@@ -286,7 +285,7 @@ def figures(records: Sequence[Record]) -> Figures:
 
 def is_unreached(record: Record) -> bool:
     """True if *record* is of a hypervisor that could not be reached."""
-    return REACH.slug in record.asked
+    return not record.hypervisor.reached
 
 
 def is_of_samples(record: Record) -> bool:

@@ -19,9 +19,11 @@ import pytest
 
 from reclaim.base.errors import Unreachable
 from reclaim.handles.hypervisor import connect
+from reclaim.handles.ssh import Address, GuestSsh
 from reclaim.inventory import Inventory
 from tests.command import ROOT, Outcome, audit, document_of, own_settings, ran, runs
 from tests.corpus.hypervisors import Hypervisor, reached_by_ssh
+from tests.sshd import listening
 from tests.stalls import hung_up, machine, none_left
 
 pytestmark = pytest.mark.sshd
@@ -231,6 +233,22 @@ def test_the_socket_is_ours_alone_and_its_path_short(first: Hypervisor) -> None:
         hypervisor.close()
 
 
+def test_the_way_to_a_guest_goes_by_the_same_connection(first: Hypervisor, tmp_path: Path) -> None:
+    before = first.logins
+    hypervisor = connect(None, first.host, Inventory())
+    guest = hypervisor.guests[0]
+    try:
+        with listening(tmp_path / "guest", guest.uuid) as inside:
+            settings = inside.settings("root", guest.name).model_copy(update={"address": None})
+            shell = GuestSsh(guest, settings, Address("127.0.0.1", "libvirt's leases"))
+            assert shell.run("echo on").stdout == "on\n"
+            shell.hang_up()
+        assert first.logins - before == 1
+    finally:
+        hypervisor.close()
+    assert hung_up(first.sshd.port)
+
+
 def test_the_users_own_connection_is_used_and_stays(first: Hypervisor, tmp_path: Path) -> None:
     control = Path("/tmp") / f"own-{os.getpid()}"
     config = tmp_path / "config"
@@ -258,8 +276,9 @@ def test_where_no_file_can_be_executed_libvirts_ssh_is_its_own(
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.X_OK and access(path, mode))
     monkeypatch.setenv("HOME", "/nowhere")
     before = first.logins
-    with pytest.raises(Unreachable):  # libvirt's ssh knows nothing of our ssh_config
-        connect(None, first.host, Inventory())
+    uri = f"qemu+ssh://root@{first.place}/system?no_tty=1"
+    with pytest.raises(Unreachable, match="cannot connect"):  # libvirt's ssh knows nothing of our ssh_config
+        connect(uri, first.host, Inventory())
     assert first.logins - before == 1
 
 

@@ -152,28 +152,46 @@ def test_a_name_that_may_be_a_guest_of_the_other_is_not_called_absent(tmp_path: 
     assert "names guests that are not here" not in both.stdout
 
 
+def stopped(command: list[str], port: str, name: str) -> tuple[int, str]:
+    """Run *command*, and send it the signal *name* once an ssh goes to *port*. Return its status and its words."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "reclaim", *command],
+        cwd=ROOT,
+        env={**own_settings(), "LIBVIRT_DEFAULT_URI": FLEET},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        end = time.monotonic() + 60
+        while not any(line.startswith("ssh ") for line in processes(port)) and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(getattr(signal, name))
+        said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("kind", ["silent", "banner"])
 @pytest.mark.parametrize("mode", ["audit", "fix"])
 def test_who_is_stopped_while_it_connects_leaves_no_process(tmp_path: Path, kind: str, name: str, mode: str) -> None:
     with machine(kind) as place:
         port = place.rpartition(":")[2]
-        command = [sys.executable, "-m", "reclaim", mode, "--reports", str(tmp_path), "--hosts"]
-        with subprocess.Popen(
-            [*command, f"local,ssh://root@{place}"],
-            cwd=ROOT,
-            env={**own_settings(), "LIBVIRT_DEFAULT_URI": FLEET},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            end = time.monotonic() + 60
-            while not any(line.startswith("ssh ") for line in processes(port)) and time.monotonic() < end:
-                time.sleep(0.02)
-            process.send_signal(getattr(signal, name))
-            said, _ = process.communicate(timeout=60)
-        assert process.returncode == 2, said
+        command = [mode, "--reports", str(tmp_path), "--hosts", f"local,ssh://root@{place}"]
+        status, said = stopped(command, port, name)
+        assert status == 2, said
         assert "Traceback" not in said
         assert none_left(port)
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_so_does_a_verb_that_is_no_run(tmp_path: Path, name: str) -> None:
+    inventory = tmp_path / "inventory.toml"
+    inventory.write_text("")
+    inventory.chmod(0o600)
+    with machine("silent") as place:
+        port = place.rpartition(":")[2]
+        status, said = stopped(["inventory", "check", str(inventory), "--hosts", f"ssh://root@{place}"], port, name)
+        assert (status, said) == (2, "reclaim: stopped: the same command takes it up again\n")
+        assert none_left(port)

@@ -180,3 +180,24 @@ def test_a_run_of_less_than_everything_is_narrow(facts: dict[str, bool]) -> None
     assert not is_narrow(Record.model_validate(document))
     document["run"] |= facts
     assert is_narrow(Record.model_validate(document))
+
+
+def unreached() -> Record:
+    record = run(row("reach-hypervisor", "error", None))
+    return record.model_copy(update={"hypervisor": record.hypervisor.model_copy(update={"reached": False})})
+
+
+def test_the_guests_of_a_hypervisor_that_was_not_reached_are_not_gone() -> None:
+    """Nobody could look: that it is not reached any more is what turned."""
+    judged = run(row("disk-bus", "compliant", "a", "sda"))
+    assert told(compare([judged], unreached())) == {"broken": ["reach-hypervisor: compliant → error"]}
+    assert told(compare([unreached()], unreached())) == {}
+    assert told(compare([unreached()], judged)) == {}
+    assert is_narrow(unreached())
+
+
+def test_after_it_is_reached_again_each_row_is_compared_with_its_newest() -> None:
+    before = run(row("disk-bus", "compliant", "a", "sda"), row("disk-bus", "compliant", "b", "sda"))
+    now = run(row("disk-bus", "noncompliant", "a", "sda"))
+    found = told(compare([unreached(), before], now))
+    assert found == {"broken": ["a sda disk-bus: compliant → noncompliant"], "gone": ["b"]}
