@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 120
 SUITE ?= trixie
 QUICK := not slow and not sshd and not fleet and not guest and not browser and not node and not long
 
-.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table fleet-lab hosts lab-clean wheels deb help
+.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table fleet-lab hosts lab-clean wheels bundle deb help
 
 help:
 	@echo "make audit      audit this machine's guests; its status is 0 if all holds and 1 if not (reclaim audit has more)"
@@ -31,6 +31,7 @@ help:
 	@echo "make fleet-lab  runs with --hosts on five hypervisors in network namespaces, also the tests that make test leaves out"
 	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too, '--set package': the Debian package alone (also SUITE=bookworm), '--set truth': make truth there, into docs/"
 	@echo "make wheels     a folder (dist/, or ARGS) of wheels, from which reclaim is installed without a package index"
+	@echo "make bundle     one file (in dist/, or ARGS) from which Ansible installs reclaim on hypervisors; for RECLAIM_PYTHON (/usr/bin/python3)"
 	@echo "make deb        the Debian package for the Debian of this machine, into dist/ (or ARGS)"
 	@echo "make lab-clean  remove the throwaway guests and their files"
 
@@ -135,6 +136,9 @@ hosts:
 
 wheels:
 	@scripts/wheels.sh $(ARGS)
+
+bundle:
+	@scripts/bundle.sh $(ARGS)
 
 deb:
 	@scripts/deb.sh $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,5 +12,6 @@ from tests.ansible.playing import Controller
 
 
 @pytest.fixture
-def controller(tmp_path: Path) -> Controller:
-    return Controller(tmp_path / "controller")
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    with tempfile.TemporaryDirectory(prefix="rc", ignore_cleanup_errors=True) as home:
+        yield Controller(tmp_path / "controller", Path(home))

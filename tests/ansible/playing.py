@@ -87,11 +87,12 @@ class Controller:
     """Ansible's controller. `hosts` are variables of the inventory's hosts."""
 
     folder: Path
+    #: short, since ssh binds its sockets below it
+    home: Path
     variables: dict[str, Any] = field(default_factory=dict)
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        (self.folder / "home").mkdir(parents=True)
         above = self.folder / "collections/ansible_collections/reclaim"
         above.mkdir(parents=True)
         (above / "fleet").symlink_to(COLLECTION)
@@ -124,8 +125,8 @@ class Controller:
             **own_settings(*foreign),
             "PATH": path,
             "PWD": str(self.folder),
-            "HOME": str(self.folder / "home"),
-            "ANSIBLE_HOME": str(self.folder / "home/.ansible"),
+            "HOME": str(self.home),
+            "ANSIBLE_HOME": str(self.home / ".ansible"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_NOCOLOR": "1",

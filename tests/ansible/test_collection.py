@@ -1,7 +1,8 @@
-"""The collection itself: it is built, linted, documented, and its modules take nothing from a hypervisor on trust."""
+"""The collection itself: built, linted and documented; its modules take nothing from a hypervisor on trust."""
 
 from __future__ import annotations
 
+import configparser
 import io
 import re
 import sys
@@ -13,7 +14,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from tests.ansible.playing import COLLECTION, Controller
+from tests.ansible.playing import COLLECTION, ROOT, Controller
 from tests.command import ran
 
 _BIN = Path(sys.executable).parent
@@ -103,21 +104,44 @@ def test_every_variable_is_described() -> None:
     assert described == {*defaults, "reclaim_hosts", "reclaim_become", "reclaim_serial"}
 
 
+def test_the_examples_name_what_there_is() -> None:
+    examples = ROOT / "docs/examples"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in examples.iterdir()}
+    for name, text in texts.items():
+        if name.endswith(".yml"):
+            assert yaml.safe_load(text), name
+        assert set(re.findall(r"reclaim\.fleet\.(\w+)", text)) <= {*VERBS}, name
+        variables = set(re.findall(r"\b(reclaim_\w+)", text)) - {"reclaim_into", "reclaim_bundles"}
+        assert all(f"`{variable}`" in (COLLECTION / "README.md").read_text(encoding="utf-8") for variable in variables)
+    (templates,) = yaml.safe_load(texts["awx.yml"])
+    assert {template["playbook"] for template in templates["vars"]["templates"]} <= texts.keys()
+    ara = configparser.ConfigParser()
+    ara.read_string(texts["ara.cfg"])
+    assert ara["defaults"]["callbacks_enabled"] == "ara_default"
+    job = yaml.safe_load(texts["gitlab-ci.yml"])["reclaim"]
+    for line in (*job["script"], *job["after_script"]):
+        assert line.split()[0] in ("ansible-galaxy", "ansible-playbook", "reclaim")
+        assert all(word in texts for word in line.split() if word.endswith(".yml"))
+    assert job["after_script"] == ["reclaim index reports-of-the-fleet"]
+    known = ran(_BIN / "ansible-doc", "-t", "callback", "--json", "ansible.builtin.junit").stdout
+    assert all(name in known for name in job["variables"] if name.startswith("JUNIT_"))
+
+
 @pytest.mark.slow
 def test_it_is_built_and_installed_as_others_are(controller: Controller, tmp_path: Path) -> None:
     galaxy, env = _BIN / "ansible-galaxy", controller.environment
+    env["ANSIBLE_COLLECTIONS_PATH"] = str(tmp_path / "there")
     built = ran(galaxy, "collection", "build", COLLECTION, "--output-path", tmp_path, env=env)
     assert built.returncode == 0, built.stderr
     (archive,) = tmp_path.glob("reclaim-fleet-*.tar.gz")
-    words = ("collection", "install", archive, "--offline", "-p", tmp_path / "there")
-    assert ran(galaxy, *words, env=env).returncode == 0
-    there = {**env, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "there")}
+    installed = ran(galaxy, "collection", "install", archive, "--offline", "-p", tmp_path / "there", env=env)
+    assert installed.returncode == 0, installed.stderr
     for module in ("job", "program", "unpack"):
-        shown = ran(_BIN / "ansible-doc", f"reclaim.fleet.{module}", env=there)
+        shown = ran(_BIN / "ansible-doc", f"reclaim.fleet.{module}", env=env)
         assert (shown.returncode, "OPTIONS" in shown.stdout) == (0, True), shown.stderr
     for verb in VERBS:
-        checked = ("-i", "localhost,", "--syntax-check", f"reclaim.fleet.{verb}")
-        assert ran(_BIN / "ansible-playbook", *checked, env=there, stand=tmp_path).returncode == 0
+        words = ("-i", "localhost,", "--syntax-check", f"reclaim.fleet.{verb}")
+        assert ran(_BIN / "ansible-playbook", *words, env=env, stand=tmp_path).returncode == 0
 
 
 @pytest.mark.slow

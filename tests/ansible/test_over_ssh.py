@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ def _wait_for(is_so: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def _below(pid: int) -> list[int]:
+    """Return the processes below *pid*."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [found for child in map(int, children) for found in (child, *_below(child))]
+
+
 def test_a_user_becomes_root_for_it(controller: Controller, sshd: Sshd) -> None:
     host = controller.host("kvm1", **_by_ssh(sshd, reclaim_become=True))
     host.stands_in()
@@ -78,11 +86,10 @@ def test_one_that_vanishes_during_its_job_stops_the_rollout(controller: Controll
     rollout = controller.begin("fix")
     try:
         _wait_for((waits.folder / "pid").exists)
-        # the listener, and the connection that it serves
-        children = f"/proc/{sshd.process.pid}/task/{sshd.process.pid}/children"
-        connections = Path(children).read_text(encoding="ascii").split()
-        sshd.process.kill()
-        subprocess.run(["kill", "-KILL", *connections], check=True)
+        # the listener, and the connections that it serves; the job is no child of them any more
+        for pid in [sshd.process.pid, *_below(sshd.process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         said, _ = rollout.communicate(timeout=_SECONDS)
     finally:
         (waits.folder / "go").touch()

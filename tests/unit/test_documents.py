@@ -229,6 +229,7 @@ OF_OTHERS = {
     "CONTRIBUTING.md": {"--set"},
     "lab/README.md": {"--resume"},
     "docs/install.md": {"--python", "--system-site-packages"},
+    "docs/fleet.md": {"--check"},
     "docs/monitoring.md": {"--collector.textfile.directory"},
     "docs/backups.md": {
         *("--delay-updates", "--disk-only", "--diskspec", "--inplace", "--link-dest", "--max-size"),

@@ -10,7 +10,7 @@ description:
   - Starts C(reclaim audit), C(plan), C(fix) or C(undo) as a job of its own, and waits for its end.
     The job goes on if the connection breaks; the same task attaches to it again.
   - One job runs at a time. If another one runs than the one that is asked for, the task fails.
-  - Findings do not fail the task, nor does RV(went_wrong): the results are to be fetched first.
+  - Findings do not fail the task, nor does RV(went_wrong), since the results are to be fetched first.
   - With C(--check) a fix is a plan, and an undo only names the run.
 author:
   - reclaim (@reclaim)
