@@ -24,6 +24,8 @@ from reclaim.report.summary import Standing
 _AHEAD = timedelta(days=1)
 #: bytes of a disk, and of all of a hypervisor, that add up to a number that SQLite can hold
 _MOST = 2**53
+#: hypervisors that one inventory names
+_NAMED = 100_000
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def of_run(record: Record, name: str, now: datetime) -> RunValues:
         allocated=_sum([disk.allocated_after for disk in record.storage]),
         reclaimed=record.reclaimed_bytes,
         outcome=record.outcome,
-        expected=record.run.inventory_hypervisors or (),
+        expected=(record.run.inventory_hypervisors or [])[:_NAMED],
         digest=_digest(record),
         undone=sum(change.undone for change in changes),
         tally=Counter((row.requirement, row.verdict) for row in record.results),

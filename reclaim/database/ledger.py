@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from reclaim.base.errors import ReclaimError
@@ -52,7 +53,7 @@ class KnownRun:
     digest: str
     undone: int
 
-    @property
+    @cached_property
     def order(self) -> tuple[str, int, str]:
         """By the hypervisor's clock. Of two that began in one second the later has a number behind its name."""
         match = archive_runs.NAME.fullmatch(self.name)
@@ -75,6 +76,8 @@ class Ledger:
         self.number = _number(connection, numbers, identity, uri)
         self._runs = {run.name: run for run in self._read_runs()}
         self._by_number = {run.number: run for run in self._runs.values()}
+        self._by_digest = {run.digest: run for run in self._runs.values()}
+        self._newest = max(self._runs.values(), key=lambda run: run.order, default=None)
         self._lines = Lines(connection, self.number)
         self._guests = Guests(connection, self.number)
         self.weeks: set[str] = set()
@@ -121,9 +124,9 @@ class Ledger:
 
     def _known(self, values: RunValues) -> KnownRun | None:
         """Return the run if it is in the database. Raises ReclaimError if its name is that of another run."""
-        for run in self._runs.values():
-            if run.digest == values.digest:
-                return run
+        run = self._by_digest.get(values.digest)
+        if run is not None:
+            return run
         other = self._runs.get(values.name)
         if other is not None:
             raise ReclaimError(
@@ -148,7 +151,7 @@ class Ledger:
         )
 
     def _notes(self, values: RunValues) -> Iterator[str]:
-        newest = max(self._runs.values(), key=lambda run: run.order, default=None)
+        newest = self._newest
         if newest is None:
             return
         if values.started < newest.started:
@@ -226,10 +229,11 @@ class Ledger:
 
     def _turn(self, run: KnownRun, verdicts: dict[int, Verdict]) -> None:
         """Bring the states of the rows up to date: by one step, or from the first run on if *run* is not the newest."""
-        is_newest = all(run.order > other.order for other in self._runs.values())
         self._runs[run.name] = self._by_number[run.number] = run
+        self._by_digest[run.digest] = run
         subjects = self._lines.subjects
-        if is_newest:
+        if self._newest is None or run.order > self._newest.order:
+            self._newest = run
             judged = RunVerdicts(run.number, run.scope, run.reached, verdicts)
             self._insert_turned(history.step(self._lines.states, judged, subjects))
             return
@@ -300,7 +304,6 @@ class Ledger:
         disks = self._guests.disks.values()
         spare = summary.known(disk.reclaimable for disk in disks)
         held = summary.known(disk.allocated for disk in disks)
-        newest = max(self._runs.values(), key=lambda run: run.order, default=None)
         columns = {
             **_by_standing(
                 Counter(guest.standing for guest in self._guests.every.values())
@@ -309,7 +312,7 @@ class Ledger:
             "errors": verdicts[Verdict.ERROR],
             "reclaimable": sum(spare) if spare else None,
             "allocated": sum(held) if held else None,
-            "newest": newest.number if newest else None,
+            "newest": self._newest.number if self._newest else None,
         }
         assigned = ", ".join(f"{name} = :{name}" for name in columns)
         self._base.execute(

@@ -83,6 +83,8 @@ class FleetView:
     wrong: Sequence[Row]
     #: True if it is known which hypervisors there should be
     is_expected: bool
+    #: hypervisors that are libvirt's test driver
+    samples: int
 
     @property
     def never(self) -> int:
@@ -224,6 +226,9 @@ def _view(connection: sqlite3.Connection, folder: Path, given: Given) -> FleetVi
         return [*questions.BY_NAME[name].answer(connection, given)]
 
     (named,) = connection.execute("SELECT count(*) FROM expected").fetchone()
+    (samples,) = connection.execute(
+        "SELECT count(*) FROM hypervisor WHERE uri LIKE 'test:%'"
+    ).fetchone()
     return FleetView(
         now=given.now,
         weeks=[WeekRow(*row) for row in connection.execute(_WEEKS)],
@@ -234,6 +239,7 @@ def _view(connection: sqlite3.Connection, folder: Path, given: Given) -> FleetVi
         waivers=rows("waivers"),
         wrong=rows("went-wrong"),
         is_expected=given.expected is not None or bool(named),
+        samples=samples,
     )
 
 

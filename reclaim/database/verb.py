@@ -80,7 +80,12 @@ def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
     if given.inventory is not None and (given.page, given.metrics) == (None, None):
         raise ReclaimError("--inventory goes with --page or --metrics alone")
     names = expected.read(given.inventory) if given.inventory else None
-    merged = merge(given.places, path, datetime.now(timezone.utc), warn)
+    try:
+        merged = merge(given.places, path, datetime.now(timezone.utc), warn)
+    except KeyboardInterrupt:
+        raise ReclaimError(
+            f"stopped: nothing was merged, and {path} is as it was"
+        ) from None
     say(f"{_in_words(merged)}: {printable(str(path))}")
     for file, writer in ((given.page, shown.write), (given.metrics, exported.write)):
         if file is not None:
@@ -193,12 +198,14 @@ def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
         _write(path, given.page, shown.write, names, warn)
         say(printable(str(given.page)))
         return 0
-    with (
-        schema.reading(path, warn) as connection,
-        sql.limited(connection, given.seconds),
-    ):
-        asked = _put(connection, question, given, names)
-        _print(asked, given, say)
+    try:
+        with (
+            schema.reading(path, warn) as connection,
+            sql.limited(connection, given.seconds),
+        ):
+            _print(_put(connection, question, given, names), given, say)
+    except KeyboardInterrupt:
+        raise ReclaimError("stopped before the answer was whole") from None
     if question is not None and question.takes_inventory and names is None:
         warn(
             "note: without --inventory a hypervisor that was never heard from is not known"

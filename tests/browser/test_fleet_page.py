@@ -128,6 +128,14 @@ def test_an_empty_fleet_has_a_page(tmp_path: Path) -> None:
     assert "0 of 0 guests on 1 hypervisor" in written(tmp_path / "f", tmp_path / "p").read_text(encoding="utf-8")
 
 
+def test_samples_are_named(tmp_path: Path) -> None:
+    made = records.document([records.row("disk-bus", "compliant", "web", "sda")])
+    made["hypervisor"]["uri"] = "test:///default"
+    records.archive(tmp_path / "reports", made)
+    merge([tmp_path / "reports"], tmp_path / "f", NOW, print)
+    assert "no real guests</strong> on 1 of 1 hypervisor." in written(tmp_path / "f", tmp_path / "p").read_text("utf-8")
+
+
 def test_no_text_became_markup_on_the_fleets_page(window: Window, hostile_page: Path) -> None:
     window.open(hostile_page)
     window.ask("for (const one of document.querySelectorAll('details')) one.open = true;")

@@ -108,6 +108,26 @@ def test_merge_writes_page_and_figures(tmp_path: Path, capsys: pytest.CaptureFix
     assert "kvm2" in (tmp_path / "p").read_text()
 
 
+def test_ctrl_c_is_one_line_and_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "reports", run(0))
+    into(tmp_path / "f", tmp_path / "reports")
+    before = (tmp_path / "f").read_bytes()
+    put(tmp_path / "reports", run(1))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reclaim.database.weeks.renew", stop)
+    assert main(["merge", str(tmp_path / "reports"), "--into", str(tmp_path / "f")]) == 2
+    assert capsys.readouterr().err == f"reclaim: stopped: nothing was merged, and {tmp_path}/f is as it was\n"
+    assert (tmp_path / "f").read_bytes() == before
+    monkeypatch.setattr("reclaim.database.output.table", stop)
+    assert main(["ask", "worst", "--from", str(tmp_path / "f")]) == 2
+    assert capsys.readouterr().err == "reclaim: stopped before the answer was whole\n"
+
+
 def test_a_merge_with_a_torn_file_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path / "reports", run(0), run(1))
     torn = tmp_path / "reports/kvm1/20260101T000000Z-audit/results.json"

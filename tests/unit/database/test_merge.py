@@ -113,6 +113,25 @@ def test_a_surrogate_in_a_text_is_no_end_of_the_merge(tmp_path: Path) -> None:
     assert merged.new >= 1
 
 
+def test_a_record_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    reports = put(tmp_path / "reports", run(0), run(1))
+    with (reports / "kvm1/20260101T000000Z-audit/results.json").open("r+b") as stream:
+        stream.truncate(2**30)
+    said: list[str] = []
+    assert into(tmp_path / "f", reports, said=said).new == 1
+    assert said[0].endswith("it has more than 128.0 MiB")
+
+
+def test_a_pipe_in_the_place_of_a_record_is_refused(tmp_path: Path) -> None:
+    reports = put(tmp_path / "reports", run(0), run(1))
+    path = reports / "kvm1/20260101T000000Z-audit/results.json"
+    path.unlink()
+    os.mkfifo(path)
+    said: list[str] = []
+    assert into(tmp_path / "f", reports, said=said).new == 1
+    assert said[0].endswith("not a file")
+
+
 def test_the_link_latest_is_no_second_run(tmp_path: Path) -> None:
     reports = put(tmp_path / "reports", run(0))
     results.point_latest(reports / "kvm1/20260101T000000Z-audit")
