@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -218,7 +219,7 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
         try:
             return super().run_local(command, *args)
         except BaseException:
-            child.end_new(known)
+            child.end_of_thread(threading.get_native_id(), known)
             raise
 
     def hang_up(self) -> None:
