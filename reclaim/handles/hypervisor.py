@@ -37,7 +37,7 @@ from reclaim.handles.master import (
 )
 from reclaim.handles.node import CONNECT_SECONDS, Node
 from reclaim.inventory import Inventory
-from reclaim.processes import binding, child, worker
+from reclaim.processes import binding, child, events, worker
 
 #: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -384,6 +384,9 @@ def _opened(
 ) -> Hypervisor:
     """Connect to libvirt at *uri*, by *address*, and ask for what a run wants to know of it. Raises Unreachable."""
     opened = libvirt.openReadOnly if readonly else libvirt.open
+    is_remote = _is_remote(uri)
+    if is_remote:
+        events.run()
     try:
         connection = opened(address)
     except libvirt.libvirtError as exc:
@@ -391,6 +394,8 @@ def _opened(
         raise (ReclaimError if wrong else Unreachable)(
             f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(uri, exc)}"
         ) from exc
+    if is_remote:
+        events.keep_alive(connection)
     if shell is None:
         # which follows libvirt.conf's uri_aliases
         shell = _shell_at(

@@ -206,6 +206,16 @@ def test_a_libvirtd_that_dies_in_the_middle_of_a_fix_harms_no_other(five: Fleet,
 
 
 @pytest.mark.long
+def test_a_libvirtd_that_hangs_in_the_middle_of_a_fix_harms_no_other(five: Fleet, tmp_path: Path) -> None:
+    before = five.checksums()
+    with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
+        trap.wait(LIMIT)
+        faults.hang_libvirtd(five["kvm3"])
+        outcome = run.ended()
+    _expect_others_whole(five, before, outcome)
+
+
+@pytest.mark.long
 def test_a_host_that_vanishes_in_the_middle_of_a_fix_harms_no_other(five: Fleet, tmp_path: Path) -> None:
     before = five.checksums()
     with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
