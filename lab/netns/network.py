@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from lab import paths, tools
+from lab import tools
 from lab.error import LabError
 
 RANGE = IPv4Network("198.18.0.0/15")
@@ -26,9 +26,12 @@ SECONDS = 30.0
 """The limit for each call of ip(8), and for another run to let go of the lock."""
 
 _ROUTE = ("unreachable", str(RANGE), "protocol", PROTOCOL)
-#: when its input ends, and no other run has the lock, the route goes: whatever ended the one that wrote to it
+#: the namespace itself: a lock on it is this machine's, whatever the folder of the lab is
+_LOCK = Path("/proc/self/ns/net")
+#: when its input ends, and no other run has the lock, the route goes: whatever ended the one that wrote to it. The two
+#: descriptors of a process that is killed are closed one after the other, so the lock may be free a moment later.
 _KEEPER = (
-    'read -r line || :; lock=$1; shift; exec flock --nonblock --exclusive "$lock" "$@"'
+    'read -r line || :; lock=$1; shift; exec flock --timeout 2 --exclusive "$lock" "$@"'
 )
 
 
@@ -118,13 +121,12 @@ def guarded() -> Iterator[None]:
     """
     if reason := why_not_free():
         raise LabError(reason)
-    lock = paths.cache() / "netns.lock"
-    with lock.open("a", encoding="ascii") as handle:
+    with _LOCK.open("rb") as handle:
         _share(handle.fileno())
         # a run whose keeper was killed too left its route: it is ours now
         if not any(is_guard(route) for route in routes()):
             ip(["route", "add", *_ROUTE])
-        keeper = _keeper(lock)
+        keeper = _keeper()
         try:
             expect_guard()
             yield
@@ -133,11 +135,11 @@ def guarded() -> Iterator[None]:
             keeper.communicate(timeout=SECONDS)
 
 
-def _keeper(lock: Path) -> subprocess.Popen[bytes]:
+def _keeper() -> subprocess.Popen[bytes]:
     """Start the process that removes the route; in a session of its own, which no Ctrl-C reaches."""
     remove = ["ip", "route", "del", *_ROUTE]
     return subprocess.Popen(
-        ["sh", "-c", _KEEPER, "sh", str(lock), *remove],
+        ["sh", "-c", _KEEPER, "sh", str(_LOCK), *remove],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -36,7 +37,7 @@ from reclaim.handles.master import (
 )
 from reclaim.handles.node import CONNECT_SECONDS, Node
 from reclaim.inventory import Inventory
-from reclaim.processes import binding, child, worker
+from reclaim.processes import binding, child, events, worker
 
 #: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
@@ -227,7 +228,7 @@ class _RemoteShell(SshBackend):  # type: ignore[misc]
         try:
             return super().run_local(command, *args)
         except BaseException:
-            child.end_new(known)
+            child.end_of_thread(threading.get_native_id(), known)
             raise
 
     def hang_up(self) -> None:
@@ -392,6 +393,9 @@ def _opened(
 ) -> Hypervisor:
     """Connect to libvirt at *uri*, by *address*, and ask for what a run wants to know of it. Raises Unreachable."""
     opened = libvirt.openReadOnly if readonly else libvirt.open
+    is_remote = _is_remote(uri)
+    if is_remote:
+        events.run()
     try:
         connection = opened(address)
     except libvirt.libvirtError as exc:
@@ -399,6 +403,8 @@ def _opened(
         raise (ReclaimError if wrong else Unreachable)(
             f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(uri, exc)}"
         ) from exc
+    if is_remote:
+        events.keep_alive(connection)
     if shell is None:
         # which follows libvirt.conf's uri_aliases
         shell = _shell_at(

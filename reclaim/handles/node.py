@@ -28,7 +28,7 @@ from reclaim.handles import refusals
 from reclaim.handles.clock import Clock, clock_of
 from reclaim.handles.master import Master, folder_of_sockets
 from reclaim.inventory import Inventory
-from reclaim.processes import worker
+from reclaim.processes import events, worker
 
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
@@ -212,6 +212,8 @@ class Node:
 
         def connect() -> tuple[libvirt.virConnect, list[libvirt.virDomain]]:
             connection = opened(address)
+            if self.master is not None:
+                events.keep_alive(connection)
             return connection, connection.listAllDomains(0)
 
         seconds = CONNECT_SECONDS if self.master is not None else None

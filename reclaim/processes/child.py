@@ -181,14 +181,15 @@ def _children(process: str) -> list[int]:
     return []
 
 
-def end_of_thread(thread: int) -> None:
-    """End the processes that the thread with the native id *thread* has started, and their children.
+def end_of_thread(thread: int, known: frozenset[int] = frozenset()) -> None:
+    """End the processes that the thread with the native id *thread* has started, and their children, without *known*.
 
     Whatever other threads have started meanwhile goes on.
     """
     own = Path("/proc/self/task", str(thread), "children")
     with suppress(OSError):  # it has ended, and its children are the process' own
-        _terminate(_with_children(map(int, own.read_text("ascii").split())))
+        started = {int(word) for word in own.read_text("ascii").split()}
+        _terminate(_with_children(started - known))
 
 
 def end_new(known: frozenset[int]) -> None:

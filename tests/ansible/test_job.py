@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,21 @@ def _pid(host: Host) -> int:
     return int(file.read_text(encoding="ascii"))
 
 
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
+
+
+def _kill_the_task(controller: Controller, *of_job: int) -> None:
+    """Kill the module that waits on the hypervisor, which outlives Ansible there, and not the processes of its job."""
+    home = f"HOME={controller.home}\0".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_ours = home in (process / "environ").read_bytes()
+            name = (process / "comm").read_text(encoding="utf-8").strip()
+            if is_ours and name.startswith("python") and int(process.name) not in of_job:
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 def _ended(host: Host) -> bool:
     return all((job / "status.json").exists() for job in host.jobs)
 
@@ -104,8 +120,7 @@ def test_it_outlives_the_task_and_the_same_task_attaches_to_it(controller: Contr
 def test_a_job_that_is_killed_went_wrong(controller: Controller, waiting: Host) -> None:
     task = _begin(controller, waiting)
     pid = _pid(waiting)
-    runner = int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
-    os.kill(runner, signal.SIGKILL)
+    os.kill(_parent(pid), signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     result = _result(task.communicate(timeout=_SECONDS)[0])
     assert (result["status"], result["went_wrong"]) == (None, True)
@@ -146,6 +161,37 @@ exit 1
     result = _job(controller, host, mode="fix")
     assert (result["changed"], result["status"], result["went_wrong"]) == (True, 1, True)
     assert result["trouble"] == "2 rows rolled back; 1 rows could not be looked at; 2 rows could not be changed"
+
+
+def test_the_end_of_a_rollouts_job_that_no_task_saw_is_taken_up(controller: Controller) -> None:
+    host = controller.host("kvm1")
+    outcome = {"rolled_back": 0, "errors": 0, "left_off": 0, "failed": 0, "applied": 3, "pending": 1}
+    end = {"went_wrong": False, "errors": [], "sentence": "ended", "hypervisors": [{"outcome": outcome}]}
+    host.has(f"""#!/bin/sh
+while [ "$1" != --run-json ]; do shift; done
+echo $$ >"{host.folder}/pid"
+while [ ! -e "{host.folder}/go" ]; do sleep 0.1; done
+echo '{json.dumps(end)}' >"$2"
+exit 1
+""")
+    rollout = {"mode": "fix", "rollout": "autumn"}
+    first = _begin(controller, host, **rollout)
+    runner = _parent(_pid(host))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate(timeout=_SECONDS)
+    _kill_the_task(controller, runner)
+    (host.folder / "go").touch()
+    _wait_for(lambda: _ended(host))
+    result = _job(controller, host, **rollout)
+    assert (result["changed"], result["attached"], result["skipped_as_done"]) == (True, True, False)
+    again = _job(controller, host, **rollout)
+    assert (again["changed"], again["skipped_as_done"], again["sentence"]) == (False, True, "ended")
+    assert len(host.jobs) == 1
+    waits = _job(controller, host, **rollout, arguments=["--restart"])
+    assert not waits["skipped_as_done"], "other options are another fix"
+    waits = _job(controller, host, **rollout, arguments=["--restart"])
+    assert not waits["skipped_as_done"], "a row waits for a power cycle"
+    assert len(host.jobs) == 3
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(controller: Controller) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.ansible.playing import Controller, Host, Played
-from tests.command import FLEET
+from tests.command import FLEET, reclaim
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +74,5 @@ def test_an_audit_goes_on_without_the_one_that_cannot_be_reached(controller: Con
     assert [played.counts(name)[2] for name in _NAMES] == [0, 1, 0, 0, 0]
     assert [len(host.jobs) for host in hosts] == [1, 0, 1, 1, 1]
     assert sorted(path.name for path in controller.fetched.iterdir()) == ["kvm1", "kvm3", "kvm4", "kvm5"]
+    merged = reclaim("merge", controller.fetched, "--into", controller.folder / "fleet.sqlite")
+    assert merged.returncode == 0, merged.stdout + merged.stderr

@@ -11,7 +11,7 @@ import pytest
 
 from lab.netns import faults, host
 from lab.netns.fleet import Fleet
-from lab.netns.host import Host
+from lab.netns.host import LOG, Host
 from tests.command import Outcome
 from tests.fleet.conftest import Hosts
 from tests.fleet.runs import LIMIT, audit, expect_unreached, nothing_left, rows, running, verdicts
@@ -152,6 +152,22 @@ def test_a_run_that_judges_can_be_stopped(hosts: Hosts, tmp_path: Path, number: 
     assert nothing_left(fleet.site)
 
 
+@pytest.mark.long
+def test_a_host_that_vanishes_in_the_middle_of_an_audit_costs_its_own_rows(hosts: Hosts, tmp_path: Path) -> None:
+    fleet = hosts("kvm1", "kvm2", "kvm3", count=10)
+    with running(fleet, tmp_path / "reports", "-q") as run:
+        # it has answered some questions about its guests
+        _wait_for(lambda: fleet["kvm2"].path(LOG).read_text("utf-8", "replace").count("Starting session") >= 5)
+        faults.take_down(fleet["kvm2"])
+        outcome = run.ended()
+    assert outcome.status == 1, outcome.said
+    found = rows(outcome)
+    assert verdicts(found["kvm1"]) == verdicts(found["kvm3"])
+    assert "error" not in {row["verdict"] for row in found["kvm1"]}
+    assert "error" in {row["verdict"] for row in found["kvm2"]}
+    assert nothing_left(fleet.site)
+
+
 # A fix ----------------------------------------------------------------------------------------
 
 
@@ -185,6 +201,16 @@ def test_a_libvirtd_that_dies_in_the_middle_of_a_fix_harms_no_other(five: Fleet,
     with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
         trap.wait(LIMIT)
         faults.kill_libvirtd(five["kvm3"])
+        outcome = run.ended()
+    _expect_others_whole(five, before, outcome)
+
+
+@pytest.mark.long
+def test_a_libvirtd_that_hangs_in_the_middle_of_a_fix_harms_no_other(five: Fleet, tmp_path: Path) -> None:
+    before = five.checksums()
+    with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
+        trap.wait(LIMIT)
+        faults.hang_libvirtd(five["kvm3"])
         outcome = run.ended()
     _expect_others_whole(five, before, outcome)
 

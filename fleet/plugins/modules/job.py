@@ -418,20 +418,41 @@ def as_done(mark: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def unseen_end(folder: str, request: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of the newest job of *request* if it ended with nothing left, and no task saw that.
+
+    The connection broke, or Ansible was stopped.
+    """
+    jobs = os.path.join(folder, folders.JOBS)
+    names = sorted(os.listdir(jobs), reverse=True) if os.path.isdir(jobs) else []
+    for name in names:
+        job = os.path.join(jobs, name)
+        if folders.read_json(os.path.join(job, REQUEST)) != request:
+            continue
+        status = folders.read_json(os.path.join(job, STATUS))
+        if status is None:
+            return None
+        result = result_of(job, status["status"])
+        result["attached"] = True
+        return result if is_done(result, request["words"]) else None
+    return None
+
+
 def rolled_out(
     module: AnsibleModule, program: str, request: dict[str, Any]
 ) -> dict[str, Any]:
     """Do the job of *request*, unless its rollout is done here. Return the result."""
     folder, rollout = module.params["folder"], module.params["rollout"]
-    is_fix = request["mode"] == "fix" and rollout
-    if is_fix:
-        path = mark_of(folder, rollout)
-        wanted = digest(program, request, module.params["inventory"])
-        mark = folders.read_json(path)
-        if mark is not None and mark["digest"] == wanted:
-            return as_done(mark)
-    result = done(module, program, request)
-    if is_fix and is_done(result, request["words"]):
+    if request["mode"] != "fix" or not rollout:
+        return done(module, program, request)
+    path = mark_of(folder, rollout)
+    wanted = digest(program, request, module.params["inventory"])
+    request.update(rollout=rollout, digest=wanted)
+    mark = folders.read_json(path)
+    if mark is not None and mark["digest"] == wanted:
+        return as_done(mark)
+    result = unseen_end(folder, request) or done(module, program, request)
+    if is_done(result, request["words"]):
         folders.make(os.path.dirname(path))
         kept = ("status", "sentence", "run", "outcome")
         mark = {"rollout": rollout, "digest": wanted}

@@ -189,6 +189,10 @@ def test_none_of_it_gets_into_a_row(text: str) -> None:
     [
         "ssh://root@kvm1",
         "ssh://root@kvm1:22",
+        "ssh://root@kvm1:22,ssh://root@kvm2",
+        "root@kvm1:2222,root@kvm2:22,ssh://kvm3",
+        "ssh://root@127.0.0.1:1,ssh://root@127.0.0.3:1",
+        "ssh://root@kvm1?ssh_config=/etc/reclaim/ssh_config&ssh_identity_file=/root/.ssh/fleet",
         "qemu+ssh://root@kvm1/system?keyfile=/root/.ssh/id&no_verify=1",
         "qemu+tls://kvm1:16514/system",
         "qemu+ext:///system?command=/usr/local/bin/through%20host",
@@ -243,6 +247,9 @@ def test_what_stands_around_a_secret_stays() -> None:
 def test_of_several_hosts_each_is_still_named() -> None:
     shown = redacted(f"ssh://root:{S}@kvm1,ssh://root:{S}@kvm2")
     assert shown == f"ssh://root:{MARK}@kvm1,ssh://root:{MARK}@kvm2"
+    shown = redacted(f"ssh://root:{S}@kvm1:22,ssh://root:{S}@kvm2:22,ssh://kvm3")
+    assert S not in shown
+    assert all(name in shown for name in ("kvm1", "kvm2", "kvm3"))
 
 
 def test_a_command_line_keeps_what_is_no_secret() -> None:

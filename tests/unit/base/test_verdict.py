@@ -80,6 +80,9 @@ def test_the_record_of_a_row() -> None:
         "evidence": None,
         "changes": [{"kind": "definition", "target": "web", "diff": "-a\n+b", "applied": True, "undone": False}],
         "seconds": 1.235,
+        "rolled_back": False,
+        "left_off": False,
+        "failed": False,
     }
 
 
