@@ -320,6 +320,8 @@ def _reason(exc: sqlite3.Error) -> str:
         )
     if "full" in words or "disk I/O error" in words:
         return f"{words}: nothing was merged, and the file is as it was"
-    if "not a database" in words or "malformed" in words:
+    if "not a database" in words:
+        return f"{words}, and stays as it is: name another file"
+    if "malformed" in words:
         return f"{words}: remove it, and merge the archive again"
     return words
