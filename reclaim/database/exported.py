@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
 from reclaim.database import questions
 from reclaim.database.history import REACH
@@ -136,7 +137,7 @@ def _labels() -> frozenset[str]:
 
 def _of_questions(connection: sqlite3.Connection, given: Given) -> Iterator[Sample]:
     for name, state, *_ in questions.BY_NAME["silent"].answer(connection, given):
-        yield SILENT, (name, state), 1
+        yield SILENT, (printable(name), state), 1
     broken = Counter(
         {
             _known(slug): 0

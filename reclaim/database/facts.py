@@ -28,8 +28,10 @@ _MOST = 2**53
 _REQUIREMENTS = 500
 #: characters of the name of one
 _SLUG = 100
-#: hypervisors that one inventory names
-_NAMED = 100_000
+#: characters of the URI of a hypervisor, which may become a part of its name
+_URI = 1000
+#: hypervisors that one inventory names, and characters of such a name (DNS has 253)
+_NAMED, _NAME = 10_000, 255
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def of_run(record: Record, name: str, now: datetime) -> RunValues:
         allocated=_sum([disk.allocated_after for disk in record.storage]),
         reclaimed=record.reclaimed_bytes,
         outcome=record.outcome,
-        expected=(record.run.inventory_hypervisors or [])[:_NAMED],
+        expected=_expected(record),
         digest=_digest(record),
         undone=sum(change.undone for change in changes),
         tally=Counter((row.requirement, row.verdict) for row in record.results),
@@ -121,10 +123,18 @@ def _expect_counts(record: Record) -> None:
         raise ReclaimError(f"its outcome counts more than {_MOST:,}")
     if len(record.asked) > _REQUIREMENTS:
         raise ReclaimError(f"it has rows of more than {_REQUIREMENTS} requirements")
+    if len(record.hypervisor.uri) > _URI:
+        raise ReclaimError(f"its URI has more than {_URI} characters")
     if any(len(requirement) > _SLUG for requirement in record.asked):
         raise ReclaimError(
             f"the name of a requirement has more than {_SLUG} characters"
         )
+
+
+def _expected(record: Record) -> list[str]:
+    """Return the hypervisors that the inventory of the run names."""
+    named = record.run.inventory_hypervisors or []
+    return [name for name in named[:_NAMED] if len(name) <= _NAME]
 
 
 def is_reached(record: Record) -> bool:

@@ -75,7 +75,7 @@ def test_no_label_names_a_guest_and_no_name_breaks_the_file(tmp_path: Path) -> N
     samples = written(tmp_path / "f", tmp_path / "fleet.prom", names)
     assert TAG not in (tmp_path / "fleet.prom").read_text(encoding="utf-8")
     assert {labels for name, labels in samples if name == "reclaim_fleet_silent"} == {
-        (names[0], "never"),
+        ('kvm"1\\ {x="y"} 1', "never"),
         ("kvm2", "never"),
     }
     assert (tmp_path / "fleet.prom").stat().st_mode & 0o777 == 0o644
@@ -174,3 +174,16 @@ def test_the_requirements_of_a_record_make_no_series_without_end(tmp_path: Path)
     page = tmp_path / "page.html"
     assert main(["ask", "--page", str(page), "--from", str(tmp_path / "f")]) == 0
     assert page.read_text().count('<th scope="row">r') == 100
+
+
+def test_the_names_of_an_inventory_are_bounded(tmp_path: Path) -> None:
+    """They come from the hypervisors, and each would be a series."""
+    named = ["x" * 256, "kvm\x1b[1m", *(f"h{number}" for number in range(10_100))]
+    document = run(8)
+    document["run"]["inventory_hypervisors"] = named
+    put(tmp_path / "reports", document)
+    into(tmp_path / "f", tmp_path / "reports")
+    found = written(tmp_path / "f", tmp_path / "fleet.prom", None)
+    silent = [labels for name, labels in found if name == "reclaim_fleet_silent"]
+    assert len(silent) == 10_000 - 1
+    assert ("kvm\\x1b[1m", "never") in silent

@@ -95,6 +95,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
         ),
         ({"results": [row(f"r{number}", "compliant", "web") for number in range(501)]}, "500 requirements"),
         ({"results": [row("r" * 101, "compliant", "web")]}, "100 characters"),
+        ({"hypervisor": {**run(0)["hypervisor"], "uri": "test:///" + "x" * 1000}}, "its URI has more than 1000"),
         ({"run": {**run(0)["run"], "ended": "9999-12-31T00:00:00Z"}}, "it ended on 9999-12-31, which is to come"),
     ],
 )
