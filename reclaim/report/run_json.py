@@ -36,7 +36,8 @@ def write(
 ) -> str:
     """Write the end of *run*, None if there was none, to *path*. Return why that failed, or ""."""
     document = of_run(run, mode, status, errors)
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # a path that is not UTF-8 has surrogates (PEP 383), which only an escape can write
+    text = json.dumps(document, indent=2)
     try:
         whole.write(path, [f"{text}\n"])
     except OSError as exc:

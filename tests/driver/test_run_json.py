@@ -143,3 +143,11 @@ def test_a_run_that_is_stopped_went_wrong(tmp_path: Path, hook: str) -> None:
     assert (done.status, document["status"], document["went_wrong"]) == (2, 2, True)
     outcomes = [each["outcome"] for each in document["hypervisors"] if each["outcome"]]
     assert [outcome["status"] for outcome in outcomes] == ([] if hook == "configure" else [2])
+
+
+def test_a_path_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "end.json"
+    done = audit(tmp_path / "r\udcff", "--definitions-only", "--run-json", str(file))
+    assert "Traceback" not in done.said
+    (hypervisor,) = read(file)["hypervisors"]
+    assert hypervisor["folder"] == str(done.folder), "a program of Python opens it by this"
