@@ -28,7 +28,8 @@ def read(path: Path) -> list[str]:
     Empty lines and comments (#) do not count. Raises ReclaimError if it cannot be read, or a line is no name.
     """
     try:
-        text = whole.read(path, _MOST).decode("utf-8")
+        # a file that Windows wrote begins with a byte order mark
+        text = whole.read(path, _MOST).decode("utf-8-sig")
     except OSError as exc:
         raise ReclaimError(f"{path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:

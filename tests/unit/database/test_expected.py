@@ -19,6 +19,7 @@ from reclaim.database.expected import Heard
         "# all\n\n  kvm1   # first\n\tkvm2.example.org",
         "  hosts (2):\n    kvm1\n    kvm2.example.org\n",
         "kvm1\r\nkvm2.example.org\r\nkvm1\r\n",
+        "\ufeffkvm1\r\nkvm2.example.org\r\n",
         json.dumps(
             {"_meta": {"hostvars": {"kvm1": {}}}, "all": {"children": ["x"]}, "x": {"hosts": ["kvm2.example.org"]}}
         ),
