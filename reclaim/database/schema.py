@@ -175,9 +175,10 @@ def merging(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
                 isolation_level=None,
             )
             try:
-                connection.execute(f"PRAGMA cache_size = -{_CACHE}")
                 connection.execute("PRAGMA trusted_schema = OFF")
                 _patiently(connection, "BEGIN IMMEDIATE", say)
+                # it reads the file, which the end of another merge holds
+                connection.execute(f"PRAGMA cache_size = -{_CACHE}")
                 _expect(connection, path)
                 yield connection
                 # a question that is under way ends first
@@ -282,12 +283,12 @@ def reading(path: Path, say: Say) -> Iterator[sqlite3.Connection]:
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             connection.execute(f"PRAGMA hard_heap_limit = {_HEAP}")
             # a result with a text that is none must be shown all the same
             connection.text_factory = _text
             connection.execute("BEGIN")
             _patiently(connection, "SELECT 1 FROM sqlite_master", say)
+            connection.execute(f"PRAGMA cache_size = -{_CACHE}")
             if not _version(connection, path):
                 raise ReclaimError(f"{path}: nothing was merged into it")
             yield connection

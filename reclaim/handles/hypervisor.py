@@ -449,9 +449,9 @@ def _expect_known(host: str, url: str) -> None:
         )
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _PARAMETERS or not value:
-            what = "has no value" if name in _PARAMETERS else "is no parameter"
+            fault = "has no value" if name in _PARAMETERS else "is no parameter"
             raise ReclaimError(
-                f"--hosts {host}: {name} {what} (there are: {', '.join(_PARAMETERS)})"
+                f"--hosts {host}: {name} {fault} (there are: {', '.join(_PARAMETERS)})"
             )
 
 

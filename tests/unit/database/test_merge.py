@@ -21,11 +21,12 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.verdict import Verdict
 from reclaim.database import schema, weeks
 from reclaim.database.history import packed, unpacked
+from reclaim.database.merge import merge
 from reclaim.record import results
 from reclaim.report.summary import ROAD
 from tests import records
 from tests.records import GIB, change, row, storage
-from tests.unit.database.made import bus, content, into, put, rows, run
+from tests.unit.database.made import NOW, bus, content, into, put, rows, run
 
 
 def verdicts(database: Path) -> dict[str, str]:
@@ -613,6 +614,27 @@ def test_a_merge_waits_for_another_and_both_come_in(tmp_path: Path) -> None:
 
 def _merge_alone(database: Path, reports: Path) -> None:
     into(database, reports, said=[])
+
+
+def test_the_end_of_another_merge_is_waited_for(tmp_path: Path) -> None:
+    """It holds the file for itself alone, also against those who only read."""
+    put(tmp_path / "reports", run(0))
+    into(tmp_path / "f", tmp_path / "reports")
+    put(tmp_path / "reports", run(1))
+    said: list[str] = []
+
+    def let_go(line: str) -> None:
+        said.append(line)
+        other.close()
+
+    for ask in (
+        lambda: merge([tmp_path / "reports"], tmp_path / "f", NOW, let_go),
+        lambda: schema.reading(tmp_path / "f", let_go).__enter__().close(),
+    ):
+        other = sqlite3.connect(tmp_path / "f", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        ask()
+    assert said == ["waiting: another process uses the database"] * 2
 
 
 def test_a_merge_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
