@@ -248,7 +248,9 @@ class Master:
     def _answers(self, more: Sequence[str]) -> bool:
         """True if ssh with *more* has the status 0, without going to the machine."""
         try:
-            done = child.run_limited(self._words(*more), _LOCAL_SECONDS, _MOST)
+            done = child.run_limited(
+                self._words(*more), _LOCAL_SECONDS, _MOST, watch=worker.expect_wanted
+            )
         except FileNotFoundError as exc:
             raise ReclaimError("there is no ssh here: install openssh-client") from exc
         except (OSError, TimeoutError, OverflowError):
@@ -258,6 +260,7 @@ class Master:
     def _log_in(self) -> None:
         """Log in without asking anybody. Raises Unreachable, LoginRefused."""
         argv = self._starting("-v", "-o", "BatchMode=yes")
+        worker.expect_wanted()
         process = child.start(argv, environment=child.c_locale())
         said = b""
         with process:
