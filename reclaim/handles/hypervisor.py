@@ -27,23 +27,26 @@ from reclaim.base.cached import kept
 from reclaim.base.errors import ProbeError, ReclaimError, Unreachable
 from reclaim.base.text import libvirt_words, printable
 from reclaim.handles.clock import this_machines
+from reclaim.handles.connection import (
+    SSH_TRANSPORTS,
+    is_by_ssh,
+    is_remote,
+    opened,
+    seconds_for,
+)
 from reclaim.handles.guest import Guest
 from reclaim.handles.master import (
     Master,
     Target,
-    can_ask,
     options_of_uri,
     target_of_shell,
 )
-from reclaim.handles.node import CONNECT_SECONDS, Node
+from reclaim.handles.node import Node
 from reclaim.inventory import Inventory
-from reclaim.processes import binding, child, events, worker
+from reclaim.processes import binding, child, worker
 
 #: variables that libvirt itself reads for the default connection
 _URI_VARIABLES = ("LIBVIRT_DEFAULT_URI", "VIRSH_DEFAULT_CONNECT_URI")
-_SSH_TRANSPORTS = ("ssh", "libssh", "libssh2")
-#: transports of libvirt to another machine
-_TRANSPORTS = (*_SSH_TRANSPORTS, "tls", "tcp")
 #: names by which --hosts means this machine
 _THIS_MACHINE = ("localhost", "local")
 #: testinfra's backends that go by ssh
@@ -165,7 +168,7 @@ class Unreached(Hypervisor):
 
     @property
     def is_local(self) -> bool:
-        return not _is_remote(self.uri)
+        return not is_remote(self.uri)
 
     @property
     def is_cut_off(self) -> bool:
@@ -284,7 +287,7 @@ def connect(
     """
     uri = _uri(uri, host)
     shell = None
-    if host is not None or _is_remote(uri):
+    if host is not None or is_remote(uri):
         shell = _shell_at(host or host_of(uri))
     binding.prepare()
     master = _master_of(shell, uri)
@@ -313,7 +316,7 @@ def _uri(uri: str | None, host: str | None) -> str:
     if host is not None:
         _expect_machine(host)
     uri = uri or (uri_of(host) if host else default_uri())
-    if _is_remote(uri) and not _named(uri):
+    if is_remote(uri) and not _named(uri):
         raise ReclaimError(f"{uri}: it names no host: give qemu+ssh://user@host/system")
     return uri
 
@@ -335,13 +338,13 @@ def _connected(
     readonly: bool,
 ) -> Hypervisor:
     """Log in by ssh if libvirt goes by it, and connect to libvirt. Raises Unreachable."""
-    address, seconds = uri, CONNECT_SECONDS if _is_remote(uri) else None
-    if master is not None and seconds is not None:
+    address = uri
+    if master is not None:
         master.open()
         address = master.address(uri)
+    seconds = seconds_for(uri, address)
+    if master is not None and seconds is not None:
         seconds -= int(master.spent)
-    if address == uri and _is_by_ssh(uri) and can_ask():
-        seconds = None  # libvirt's ssh is its own, and may ask a person
     work = partial(_opened, uri, address, shell, inventory, readonly=readonly)
     try:
         hypervisor = worker.within(seconds, work)
@@ -359,7 +362,7 @@ def _why_silent(master: Master | None, seconds: float | None) -> str:
 
 def _master_of(shell: Host | None, uri: str) -> Master | None:
     """Return the connection that libvirt's ssh shares with *shell*; None if libvirt goes another way."""
-    if shell is None or not _is_by_ssh(uri):
+    if shell is None or not is_by_ssh(uri):
         return None
     master = getattr(shell.backend, "master", None)
     if master is None or _place_of_uri(uri) != _place(master.target):
@@ -392,19 +395,13 @@ def _opened(
     readonly: bool,
 ) -> Hypervisor:
     """Connect to libvirt at *uri*, by *address*, and ask for what a run wants to know of it. Raises Unreachable."""
-    opened = libvirt.openReadOnly if readonly else libvirt.open
-    is_remote = _is_remote(uri)
-    if is_remote:
-        events.run()
     try:
-        connection = opened(address)
+        connection = opened(uri, address, readonly=readonly)
     except libvirt.libvirtError as exc:
         wrong = exc.get_error_code() in _WRONG_URI
         raise (ReclaimError if wrong else Unreachable)(
             f"{uri}: cannot connect: {libvirt_words(exc)}{_hint(uri, exc)}"
         ) from exc
-    if is_remote:
-        events.keep_alive(connection)
     if shell is None:
         # which follows libvirt.conf's uri_aliases
         shell = _shell_at(
@@ -453,15 +450,6 @@ def _expect_known(host: str, url: str) -> None:
             raise ReclaimError(
                 f"--hosts {host}: {name} {fault} (there are: {', '.join(_PARAMETERS)})"
             )
-
-
-def _is_remote(uri: str) -> bool:
-    """True if libvirt goes to another machine by this URI (libvirt.org/uri.html)."""
-    return uri.partition("://")[0].partition("+")[2] in _TRANSPORTS
-
-
-def _is_by_ssh(uri: str) -> bool:
-    return uri.partition("://")[0].partition("+")[2] == "ssh"
 
 
 def _named(url: str) -> str:
@@ -537,6 +525,6 @@ def host_of(uri: str) -> str:
     host = parts.hostname
     if not host:
         return "local://"
-    if parts.scheme.partition("+")[2] in _SSH_TRANSPORTS:
+    if parts.scheme.partition("+")[2] in SSH_TRANSPORTS:
         return f"ssh://{parts.netloc}"
     return f"ssh://[{host}]" if ":" in host else f"ssh://{host}"

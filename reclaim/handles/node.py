@@ -26,9 +26,10 @@ from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.handles import refusals
 from reclaim.handles.clock import Clock, clock_of
+from reclaim.handles.connection import CONNECT_SECONDS, opened, seconds_for
 from reclaim.handles.master import Master, folder_of_sockets
 from reclaim.inventory import Inventory
-from reclaim.processes import events, worker
+from reclaim.processes import worker
 
 _PATHS_AT_ONCE = 200
 #: its words for kinds of files are those of the locale
@@ -47,9 +48,6 @@ _NOT_ASKED = (
 )
 #: and of one that looked at it in vain: no such file, not executable; no QEMU (virQEMUCapsNewForBinaryInternal)
 _OF_EMULATOR = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR)
-
-#: seconds until a hypervisor on another machine has answered all that a run asks of each
-CONNECT_SECONDS = 18
 
 #: characters of a hypervisor's folder: a file system takes 255, and pages and links have more behind it
 _LONGEST = 200
@@ -204,19 +202,16 @@ class Node:
 
     def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
         """Return a new connection and its domains by UUID. Raises libvirtError, Unreachable, TimeoutError."""
-        opened = libvirt.openReadOnly if self.readonly else libvirt.open
         address = self.uri
         if self.master is not None:
             self.master.open()
             address = self.master.address(self.uri)
 
         def connect() -> tuple[libvirt.virConnect, list[libvirt.virDomain]]:
-            connection = opened(address)
-            if self.master is not None:
-                events.keep_alive(connection)
+            connection = opened(self.uri, address, readonly=self.readonly)
             return connection, connection.listAllDomains(0)
 
-        seconds = CONNECT_SECONDS if self.master is not None else None
+        seconds = seconds_for(self.uri, address)
         connection, domains = worker.within(seconds, connect)
         return connection, {domain.UUIDString(): domain for domain in domains}
 
