@@ -304,9 +304,10 @@ class Engine:
         self._drop_power_cycles(guest)
         guest.booted_by = None
         guest.forget(inside=False)
+        slow = self._slow.pop(guest, "")
         for result in self.results.values():
             if result.guest == guest.name:
-                _report_start(result, _joined(note, self._slow.get(guest, "")), failed)
+                _report_start(result, note, failed, slow)
 
     def _drop_power_cycles(self, guest: Guest) -> None:
         """Drop every power cycle of *guest* that waits for its end: neither this run nor a later one is to start it."""
@@ -1059,8 +1060,11 @@ def _is_off(guest: Guest) -> bool:
     return guest.why_not_inside() == OFF or bool(guest.persistent.other_system)
 
 
-def _report_start(result: Result, note: str, failed: str) -> None:
-    """Report in a row of a guest that it was started and shut down again (*note*), or could not be (*failed*)."""
+def _report_start(result: Result, note: str, failed: str, slow: str = "") -> None:
+    """Report in a row of a guest that it was started and shut down again (*note*), or could not be (*failed*).
+
+    *slow*: it did not answer in time, or "".
+    """
     if result.requirement == boot_stopped.WITNESS:
         if failed:
             reason = f"{_WAS_OFF}, and could NOT be shut down again: {failed}"
@@ -1068,7 +1072,7 @@ def _report_start(result: Result, note: str, failed: str) -> None:
         elif result.verdict.holds:
             result.evidence = f"{result.evidence}; {_WAS_OFF} and {note}"
         else:
-            result.reason = f"{result.reason}; {_WAS_OFF} and {note}"
+            result.reason = _joined(result.reason, slow, f"{_WAS_OFF} and {note}")
     elif result.requirement == _LIVE and result.verdict is Verdict.PENDING:
         if not failed:
             next_start = f"{note}: its next start uses the definition"

@@ -247,8 +247,8 @@ def test_a_guest_that_does_not_answer_is_judged_and_off_again(tmp_path: Path, mo
     rows = visited(booting(guest, tmp_path), guest)
     assert rows["guest-access"].verdict is Verdict.NONCOMPLIANT
     assert rows["guest-access"].reason.endswith(
-        "it was started (--boot-stopped) and it was shut down again; it did not answer within 2 s (boot_seconds in the "
-        "inventory's policy)"
+        "; it did not answer within 2 s (boot_seconds in the inventory's policy); it was off: it was started "
+        "(--boot-stopped) and it was shut down again"
     )
     assert rows["fstab-uuid"].verdict is Verdict.NOT_ASSESSABLE
     assert not guest.domain.isActive()
@@ -294,6 +294,20 @@ def test_what_was_off_is_mended_and_off(tmp_path: Path, *, restart: bool) -> Non
     else:
         assert live.verdict is Verdict.PENDING
         assert live.reason.endswith("it was shut down again: its next start uses the definition")
+
+
+@pytest.mark.slow
+def test_a_pending_row_of_a_guest_that_did_not_answer_names_its_next_start_alone(tmp_path: Path) -> None:
+    silent = Inside(problem=AgentAbsent("one: the guest agent does not answer"))
+    guest = stopped(tmp_path, inside=silent, inventory=Inventory(policy=Policy(boot_seconds=1)))
+    guest.answers.clear()
+    fixer = booting(guest, tmp_path, "fix", force=True)
+    rows = visited(fixer, guest, "guest-access", "disk-discard", "live-definition")
+    assert "it did not answer within" in rows["guest-access"].reason
+    live = rows["live-definition"]
+    assert live.verdict is Verdict.PENDING
+    assert live.reason.endswith("; it was shut down again: its next start uses the definition")
+    assert "did not answer within" not in live.reason
 
 
 @pytest.mark.slow
