@@ -350,7 +350,8 @@ def _ask_all(one: agent.Agent) -> None:
         one.execute("/bin/x", ["a"], seconds=0)
     with suppress(*OURS):
         one.system()
-    guest = SimpleNamespace(agent=one, can_be_looked_into=True, name="g")
+    hypervisor = SimpleNamespace(strain=lambda: 1)
+    guest = SimpleNamespace(agent=one, can_be_looked_into=True, name="g", hypervisor=hypervisor)
     with suppress(*OURS):
         Trim("g")._by_agent(guest)  # type: ignore[arg-type]
     with suppress(*OURS):

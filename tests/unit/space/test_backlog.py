@@ -203,6 +203,11 @@ def _guest(folder: Path, held: int, used: int, *, kind: str = "raw", head: bytes
         stream.write(head)
         stream.truncate(SIZE)
         os.posix_fallocate(stream.fileno(), 0, held * MIB)
+        # a filesystem may count blocks of its own: those of a tree of extents, for a file in many pieces
+        extra = os.fstat(stream.fileno()).st_blocks * 512 - held * MIB
+        if extra > 0:
+            stream.truncate(held * MIB - extra)
+            stream.truncate(SIZE)
     inside = Inside(
         devices=[block("vda", part("vda1", fstype="ext4", size=SIZE - MIB), size=SIZE)],
         mounts=[mounted("/", "/dev/vda1", size=SIZE - MIB, used=used * MIB)],
