@@ -22,11 +22,13 @@ from lab import (
     host,
     image,
     machines,
+    mounts,
     paths,
     recipes,
     ssh,
     stores,
     tools,
+    unused,
 )
 from lab.agent import Output
 from lab.error import LabError
@@ -286,24 +288,33 @@ def destroy(name: str) -> None:
 def clean() -> list[str]:
     """Remove every guest of the lab, the daemons it started and its folder; return what was removed, in words.
 
-    Raises LabError where libvirt refuses, or where this is not root and there is something to remove.
+    Raises LabError if another run uses the lab, if libvirt refuses, or if this is not root and there is something to
+    remove.
     """
     removed: list[str] = []
     if os.geteuid() != 0:
         if paths.root().exists():
             raise LabError(f"not root: {paths.root()} is root's")
         return removed
+    with unused.held():
+        removed += _remove_guests()
+        stores.remove_all()
+        mounts.expect_none(paths.root())
+        if paths.root().exists():
+            shutil.rmtree(paths.root())
+            removed.append(f"folder {paths.root()}")
+    return removed
+
+
+def _remove_guests() -> list[str]:
+    """Remove every guest and the daemons that the lab started; return what was removed, in words."""
+    removed: list[str] = []
     connection = host.ensure_libvirt() if host.has_libvirt() else None
     if connection is not None:
         for name in names():
             destroy(name)
             removed.append(f"guest {name}")
-    removed += [f"daemon {name}" for name in host.stop_libvirt(connection)]
-    stores.remove_all()
-    if paths.root().exists():
-        shutil.rmtree(paths.root())
-        removed.append(f"folder {paths.root()}")
-    return removed
+    return removed + [f"daemon {name}" for name in host.stop_libvirt(connection)]
 
 
 def _found(connection: libvirt.virConnect, name: str) -> libvirt.virDomain | None:

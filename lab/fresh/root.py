@@ -83,6 +83,5 @@ def place(suite: str) -> Iterator[Path]:
 
 def remove(folder: Path) -> None:
     """Remove a machine's files. Raises LabError if something is mounted there."""
-    if mounted := mounts.below(folder):
-        raise LabError(f"still mounted, so nothing is removed there: {mounted[0]}")
+    mounts.expect_none(folder)
     tools.call(["rm", "-rf", "--one-file-system", "--", str(folder)], seconds=600)

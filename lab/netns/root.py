@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lab import image, mounts, paths, tools
-from lab.error import LabError
 from lab.recipes import EXCLUDED, SUITE
 
 ADMIN = "admin"
@@ -42,7 +41,7 @@ apt-get clean
 rm -rf /var/lib/apt/lists/*
 """
 _SUITES = (SUITE, "trixie")
-_PREFIX = "netns-root-"
+PREFIX = "netns-root-"
 _MAKING = "making-netns-"
 
 
@@ -54,7 +53,7 @@ def held() -> Iterator[Path]:
     """
     parts = (suite(), PACKAGES, EXCLUDED, _SCRIPT)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
-    whole = paths.cache() / f"{_PREFIX}{key}"
+    whole = paths.cache() / f"{PREFIX}{key}"
     with ExitStack() as stack:
         with (paths.cache() / "netns-root.lock").open("w", encoding="ascii") as making:
             fcntl.flock(making, fcntl.LOCK_EX)
@@ -72,7 +71,7 @@ def suite() -> str:
 
 
 def _make(whole: Path) -> None:
-    for stale in paths.cache().glob(f"{_PREFIX}*"):
+    for stale in paths.cache().glob(f"{PREFIX}*"):
         with suppress(BlockingIOError), _locked(stale, fcntl.LOCK_EX | fcntl.LOCK_NB):
             _remove(stale)
     for unfinished in paths.cache().glob(f"{_MAKING}*"):
@@ -106,7 +105,6 @@ def _locked(place: Path, kind: int) -> Iterator[None]:
 
 
 def _remove(place: Path) -> None:
-    if mounted := mounts.below(place):
-        raise LabError(f"still mounted, so nothing is removed there: {mounted[0]}")
+    mounts.expect_none(place)
     if place.exists():
         tools.call(["rm", "-rf", "--one-file-system", "--", str(place)], seconds=600)
