@@ -43,7 +43,7 @@ def schedule_trim(guest: Guest) -> list[Change]:
             changes += _timer(guest.name, facts)
         else:
             changes.append(_cron(guest.name, facts))
-    service = facts.fstrim_service if "systemctl" in facts.tools else {}
+    service = facts.fstrim_service
     if untrimmed(facts) and (
         service.get("ProtectSystem") == "strict"
         or service.get("ProtectHome", "no") != "no"

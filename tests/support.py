@@ -317,8 +317,8 @@ class Inside:
             "kernels": section(self.kernels),
             "debconf": section(self.debconf),
             "addresses": section(json.dumps(self.addresses)),
-            "timer": section(_systemd(**self.timer)),
-            "service": section(_systemd(**self.service)),
+            "timer": self._unit(self.timer),
+            "service": self._unit(self.service),
             "systemd": section(self.systemd),
             "cron": section(self.cron),
             "daemons": section(self.daemons),
@@ -326,6 +326,10 @@ class Inside:
             "vdevs": section(self.vdevs),
             "tools": section("".join(f"{tool}\n" for tool in self.tools)),
         }
+
+    def _unit(self, properties: Mapping[str, str]) -> bytes:
+        """`systemctl show` as it answers; it fails if systemd does not run, or if it is not there."""
+        return section(_systemd(**properties)) if "systemctl" in self.tools else section("", 1)
 
     def __post_init__(self) -> None:
         self.files.update(self.units)

@@ -787,19 +787,26 @@ class Facts:
 
     @cached_property
     def fstrim_timer(self) -> Mapping[str, str]:
-        """LoadState, ActiveState, SubState and UnitFileState of fstrim.timer."""
-        return _properties(self._text("timer"))
+        """LoadState, ActiveState, SubState and UnitFileState of fstrim.timer; empty if there is no systemd."""
+        return _properties(self._unit("timer"))
 
     @cached_property
     def fstrim_service(self) -> Mapping[str, str]:
-        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp, Protect…, FragmentPath and DropInPaths."""
-        return _properties(self._text("service"))
+        """LoadState, Result, ExecMainStatus, ExecMainStartTimestamp, Protect…, FragmentPath and DropInPaths.
+
+        Empty if there is no systemd.
+        """
+        return _properties(self._unit("service"))
+
+    def _unit(self, name: str) -> str:
+        """Return what `systemctl show` printed of a unit; "" if there is no systemd, whose systemctl fails."""
+        return self._text(name) if "systemctl" in self.tools else ""
 
     @cached_property
     def fstrim_commands(self) -> tuple[str, ...]:
         """The command lines of fstrim.service (`ExecStart=` as systemctl show writes it)."""
         commands = []
-        for line in self._text("service").splitlines():
+        for line in self._unit("service").splitlines():
             if not line.startswith("ExecStart={ "):
                 continue
             arguments = line.partition("argv[]=")[2]
