@@ -196,31 +196,22 @@ def test_a_fix_mends_all(hosts: Hosts, tmp_path: Path) -> None:
     assert nothing_left(fleet.site)
 
 
-def test_a_libvirtd_that_dies_in_the_middle_of_a_fix_harms_no_other(five: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.kill_libvirtd,
+        pytest.param(faults.hang_libvirtd, marks=pytest.mark.long),
+        pytest.param(faults.take_down, marks=pytest.mark.long),
+    ],
+    ids=lambda fault: fault.__name__,
+)
+def test_a_hypervisor_that_goes_in_the_middle_of_a_fix_harms_no_other(
+    five: Fleet, tmp_path: Path, fault: Callable[[Host], object]
+) -> None:
     before = five.checksums()
     with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
         trap.wait(LIMIT)
-        faults.kill_libvirtd(five["kvm3"])
-        outcome = run.ended()
-    _expect_others_whole(five, before, outcome)
-
-
-@pytest.mark.long
-def test_a_libvirtd_that_hangs_in_the_middle_of_a_fix_harms_no_other(five: Fleet, tmp_path: Path) -> None:
-    before = five.checksums()
-    with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
-        trap.wait(LIMIT)
-        faults.hang_libvirtd(five["kvm3"])
-        outcome = run.ended()
-    _expect_others_whole(five, before, outcome)
-
-
-@pytest.mark.long
-def test_a_host_that_vanishes_in_the_middle_of_a_fix_harms_no_other(five: Fleet, tmp_path: Path) -> None:
-    before = five.checksums()
-    with faults.trap(five["kvm3"], "guest05") as trap, running(five, tmp_path / "r", "--fix", *DEFINITIONS) as run:
-        trap.wait(LIMIT)
-        faults.take_down(five["kvm3"])
+        fault(five["kvm3"])
         outcome = run.ended()
     _expect_others_whole(five, before, outcome)
 
