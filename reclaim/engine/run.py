@@ -141,13 +141,13 @@ class Run:
             file = read_file(options.inventory, catalogue())
             self.inventory_hypervisors = file.inventory.hypervisors
         inventory = file.inventory if file is not None else Inventory()
-        for hypervisor in self._hypervisors(inventory):
-            self.parts.append(self._part(hypervisor))
+        hypervisors = self._hypervisors(inventory)
+        several.expect_guests(hypervisors, options.guests)
+        self.parts += map(self._part, hypervisors)
         self._read_definitions()
         if not options.definitions_only:
             self._find_backups(folders)
         if file is not None:
-            hypervisors = [part.hypervisor for part in self.parts]
             self.remarks += declared.remarks(file, hypervisors)
 
     def _hypervisors(self, inventory: Inventory) -> list[Hypervisor]:
@@ -190,7 +190,7 @@ class Run:
         if isinstance(hypervisor, Unreached):
             why = hypervisor.why
         else:
-            guests = hypervisor.select(list(options.guests))
+            guests = hypervisor.select(options.guests)
         folder = options.reports / hypervisor.folder / self.id
         known = str(options.inventory.absolute()) if options.inventory else None
         book = Journal(folder / journal.NAME, hypervisor.uri, options.mode, known)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 from reclaim.base.errors import ReclaimError
-from reclaim.handles.hypervisor import Hypervisor, place_of
+from reclaim.handles.hypervisor import Hypervisor, Unreached, place_of
 from reclaim.handles.node import folder_of
+
+#: guests that a refusal names
+_NAMES = 10
 
 
 def each_once(
@@ -42,6 +46,26 @@ def _same(first: Hypervisor, other: Hypervisor) -> str:
         f"{other.host} is the same hypervisor as {first.host} ({first.name}): it is judged once, by the address that "
         "was given first"
     )
+
+
+def expect_guests(hypervisors: Sequence[Hypervisor], globs: Sequence[str]) -> None:
+    """Raise ReclaimError naming a glob that no guest of *hypervisors* matches, or if *globs* leave no guest.
+
+    A guest may be on one of several that was not reached: then nothing is known to be wrong.
+    """
+    if any(isinstance(hypervisor, Unreached) for hypervisor in hypervisors):
+        return
+    of = " and ".join(hypervisor.host or hypervisor.uri for hypervisor in hypervisors)
+    for glob in globs:
+        name = glob.removeprefix("!")
+        if not any(hypervisor.has(name) for hypervisor in hypervisors):
+            names = chain.from_iterable(each.guests for each in hypervisors)
+            known = ", ".join(guest.name for guest in islice(names, _NAMES)) or "none"
+            raise ReclaimError(
+                f"--guests {glob!r}: no guest of {of} has such a name (guests: {known})"
+            )
+    if globs and not any(hypervisor.select(globs) for hypervisor in hypervisors):
+        raise ReclaimError(f"--guests {','.join(globs)!r}: no guest of {of} is left")
 
 
 def name_apart(hypervisors: Sequence[Hypervisor]) -> None:

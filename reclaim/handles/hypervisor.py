@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -98,42 +98,27 @@ class Hypervisor(Node):
     def guest_names(self) -> frozenset[str]:
         return frozenset(guest.name for guest in self.guests)
 
-    def select(self, globs: list[str]) -> list[Guest]:
-        """Return the guests that match one of *globs*, or all if there are none, without those of a glob behind "!".
+    def has(self, glob: str) -> bool:
+        """True if a guest has a name that matches *glob*."""
+        return any(fnmatch.fnmatchcase(name, glob) for name in self.guest_names)
 
-        Raises ReclaimError naming a glob that no guest matches, or if no guest is left.
-        """
+    def select(self, globs: Sequence[str]) -> list[Guest]:
+        """Return the guests that match one of *globs*, or all if there are none, without those of a glob behind "!"."""
         wanted = [glob for glob in globs if not glob.startswith("!")]
         excluded = [glob.removeprefix("!") for glob in globs if glob.startswith("!")]
-        selected = self._matching(wanted) if wanted else set(self.guests)
-        selected -= self._matching(excluded, "!")
-        if globs and not selected:
-            raise ReclaimError(
-                f"--guests {','.join(globs)!r}: no guest of {self.uri} is left"
-            )
-        return [guest for guest in self.guests if guest in selected]
-
-    def _matching(self, globs: list[str], sign: str = "") -> set[Guest]:
-        """Return the guests that match one of *globs*. Raises ReclaimError naming a glob that no guest matches.
-
-        *sign* stood before each glob.
-        """
-        selected: set[Guest] = set()
-        for glob in globs:
-            matching = [
-                guest for guest in self.guests if fnmatch.fnmatchcase(guest.name, glob)
-            ]
-            if not matching:
-                known = ", ".join(guest.name for guest in self.guests[:10]) or "none"
-                raise ReclaimError(
-                    f"--guests {sign + glob!r}: no guest of {self.uri} has such a name (guests: {known})"
-                )
-            selected.update(matching)
-        return selected
+        return [
+            guest
+            for guest in self.guests
+            if (not wanted or _matches(guest, wanted)) and not _matches(guest, excluded)
+        ]
 
     def known_domains(self) -> dict[str, libvirt.virDomain]:
         """Return the domains of its guests, by UUID."""
         return {guest.uuid: guest.domain for guest in self.guests}
+
+
+def _matches(guest: Guest, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(guest.name, glob) for glob in globs)
 
 
 class _NoConnection(libvirt.virConnect):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import libvirt
@@ -109,3 +110,31 @@ def test_a_death_is_found_under_every_name_that_it_can_have(tmp_path: Path) -> N
     alone.name = "kvm-kvm1:22"
     assert set(several.folders(alone)) == {"kvm-kvm1_22", "kvm", "kvm-root_kvm1_22"}
     assert list(several.folders(down("root@kvm1"))) == ["kvm1"]
+
+
+def test_a_glob_of_guests_need_not_hold_on_every_hypervisor(tmp_path: Path) -> None:
+    hypervisors = [reached(tmp_path, "kvm1", "web1", "db"), reached(tmp_path, "kvm2", "mail")]
+    for globs in ((), ("web*",), ("web*", "mail"), ("!mail",), ("*", "!db"), ("[mw]*", "!web?")):
+        several.expect_guests(hypervisors, globs)
+    assert [guest.name for guest in hypervisors[0].select(["web*", "mail"])] == ["web1"]
+    assert [guest.name for guest in hypervisors[1].select(["web*", "mail"])] == ["mail"]
+    assert hypervisors[1].select(["web*"]) == []
+    assert hypervisors[1].select(["!mail"]) == []
+
+
+@pytest.mark.parametrize(
+    ("globs", "words"),
+    [
+        (("web*", "ftp"), "'ftp': no guest of kvm1 and kvm2 has such a name (guests: web1, db, mail)"),
+        (("!ftp",), "'!ftp': no guest of kvm1 and kvm2 has such a name"),
+        (("WEB*",), "'WEB*': no guest of"),
+        (("*", "!*"), "'*,!*': no guest of kvm1 and kvm2 is left"),
+        (("web1", "!w*"), "'web1,!w*': no guest of kvm1 and kvm2 is left"),
+    ],
+)
+def test_a_glob_that_holds_nowhere_is_refused(tmp_path: Path, globs: tuple[str, ...], words: str) -> None:
+    hypervisors = [reached(tmp_path, "kvm1", "web1", "db"), reached(tmp_path, "kvm2", "mail")]
+    with pytest.raises(ReclaimError, match=f"^{re.escape(f'--guests {words}')}"):
+        several.expect_guests(hypervisors, globs)
+    # the guest may be on the one that is down
+    several.expect_guests([*hypervisors, down("kvm3")], globs)
