@@ -58,6 +58,8 @@ _SESSION: list[temporary.Session] = []
 def pytest_configure() -> None:
     if session := temporary.begin():
         _SESSION.append(session)
+    # what tests start buffers its output, as it does for users
+    os.environ.pop("PYTHONUNBUFFERED", None)
     # started in the background or by nohup, as CI may be, processes inherit that these are ignored, and ours hand it on
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
