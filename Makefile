@@ -50,11 +50,12 @@ audit:
 demo-audit:
 	$(SILENTLY)RECLAIM_MAKE=1 scripts/audit.sh --uri "test://$(CURDIR)/lab/samples/fleet.xml" $(ARGS)
 
-# units and the test driver on every core; what has a machine to itself runs alone
-SIDE_BY_SIDE := tests/unit tests/driver
+# tests that need no guest, no network namespaces and no browser run on every core; what has a machine to itself runs alone
+SIDE_BY_SIDE := tests/unit tests/driver tests/fuzz tests/faults tests/ansible
 test: lint
 ifeq ($(ARGS),)
-	@status=0; $(PY) -m pytest $(SIDE_BY_SIDE) -n auto -rs --no-fold-skipped || status=1; \
+	@status=0; bundles=$$(mktemp -d); trap 'rm -rf "$$bundles"' EXIT; export RECLAIM_BUNDLES="$$bundles"; \
+	    $(PY) -m pytest $(SIDE_BY_SIDE) -n auto -rs --no-fold-skipped || status=1; \
 	    $(PY) -m pytest tests/ $(SIDE_BY_SIDE:%=--ignore %) -rs --no-fold-skipped || status=1; exit $$status
 else
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)

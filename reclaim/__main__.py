@@ -28,6 +28,7 @@ from reclaim.base.text import printable, trouble
 from reclaim.database import verb as database_verbs
 from reclaim.engine import journal
 from reclaim.engine.undo import undo
+from reclaim.files import there
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.node import dotted
 from reclaim.inventories import verbs as inventory_verbs
@@ -197,7 +198,7 @@ def _index(given: argparse.Namespace) -> int:
     if given.keep is not None and given.keep < 1:
         raise ReclaimError(f"--keep {given.keep}: keep at least one run")
     reports = given.reports or home.reports()
-    if not reports.is_dir():
+    if not there.is_folder(reports):
         raise ReclaimError(f"{reports}: there is no such folder")
     return _show(archive.update(reports, given.keep))
 

@@ -776,9 +776,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if part.unreached:
         pyfuncitem.stash[RESULT] = reach.row(part)
         return True
-    with _watch(config, _row(requirement, subject)):
+    with _uncaptured(config), _watch(config, _row(requirement, subject)):
         pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
     return True
+
+
+def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
+    """Let progress reach standard output while a row that is held back is judged.
+
+    pytest's capture would take it, and with it every line that was not flushed before.
+    """
+    capturing = config.pluginmanager.getplugin("capturemanager")
+    return capturing.global_and_fixture_disabled() if capturing else nullcontext()
 
 
 def _watch(config: pytest.Config, label: str) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ With CI set they fail there instead.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -58,6 +59,8 @@ _SESSION: list[temporary.Session] = []
 def pytest_configure() -> None:
     if session := temporary.begin():
         _SESSION.append(session)
+    # what tests start buffers its output, as it does for users
+    os.environ.pop("PYTHONUNBUFFERED", None)
     # started in the background or by nohup, as CI may be, processes inherit that these are ignored, and ours hand it on
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -89,11 +92,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the bundle for this machine's Python; it takes a package index."""
-    folder = tmp_path_factory.mktemp("bundles")
+    """A folder with the bundle for this machine's Python; it takes a package index.
+
+    `make test` names a folder: the first that needs the bundle makes it there, and other processes wait for it.
+    """
+    given = os.environ.get("RECLAIM_BUNDLES")
+    folder = Path(given) if given else tmp_path_factory.mktemp("bundles")
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not any(folder.glob("*.tar.gz")):
+            _make_bundle(folder)
+    return folder
+
+
+def _make_bundle(folder: Path) -> None:
     done = ran(ROOT / "scripts/bundle.sh", folder, seconds=600)
     if done.returncode and not os.environ.get("CI"):
         pytest.skip(f"no bundle can be made here: {done.stderr.splitlines()[-1:]}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "installed once, and it works" in done.stdout
-    return folder

@@ -22,6 +22,7 @@ from reclaim.definition.compare import flattened
 from reclaim.definition.domain import Definition
 from reclaim.engine.engine import Engine, Mode, Subject, judge, subjects
 from reclaim.engine.journal import Journal
+from reclaim.handles import refusals
 from reclaim.handles.agent import Agent
 from reclaim.handles.guest import Disk, Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATOR = "/usr/bin/qemu-system-x86_64"
+#: a libvirt whose refusals are known
+_LIBVIRT = 9_000_000
 GIB = 1024**3
 #: the run of pytest writes the documents that tests hold, and does not compare them
 WRITES = os.environ.get("RECLAIM_DOCS") == "write"
@@ -113,8 +116,12 @@ def node(folder: Path, *domains: str) -> str:
 def opened(
     folder: Path, *domains: str, inventory: Inventory | None = None, offered: Iterable[OfferedMachine] = ()
 ) -> Hypervisor:
-    """A hypervisor on a private test driver, whose QEMU offers the machine types *offered*."""
+    """A hypervisor on a private test driver, whose QEMU offers the machine types *offered*.
+
+    It refuses what QEMU refuses. The driver of a newer libvirt changes more of a running disk, and is asked to.
+    """
     hypervisor = connect(node(folder, *domains), None, inventory or Inventory())
+    hypervisor.refused_live.update(refusals.known(_LIBVIRT))
     hypervisor.machines = {("x86_64", EMULATOR): list(offered)}
     return hypervisor
 

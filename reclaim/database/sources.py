@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable
+from reclaim.files import there
 from reclaim.record import record, runs
 
 
@@ -54,7 +55,7 @@ def below(places: Sequence[Path]) -> Sources:
     for place in places:
         # `latest` may be given itself: then it is the run that it leads to
         home = place.resolve()
-        if not home.exists():
+        if not there.exists(home):
             raise ReclaimError(f"{place}: there is no such folder")
         paths = [str(home)] if home.is_file() else [*_files(home, sources)]
         if not paths:

@@ -35,7 +35,7 @@ from reclaim.definition.compare import pairs
 from reclaim.definition.domain import Definition
 from reclaim.engine import journal
 from reclaim.engine.journal import Entry, Journal, JournalRecord
-from reclaim.files import trust
+from reclaim.files import there, trust
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor, connect
 from reclaim.handles.lock import lock
@@ -60,8 +60,8 @@ def undo(
     True if everything was taken back. Raises ReclaimError if there is no journal, if it is not to be trusted, if
     the hypervisor cannot be reached, or if another run is changing it.
     """
-    path = folder.resolve() / journal.NAME if folder.is_dir() else folder
-    if not path.exists():
+    path = folder.resolve() / journal.NAME if there.is_folder(folder) else folder
+    if not there.exists(path):
         raise ReclaimError(
             f"{folder}: no {journal.NAME} there: that run changed nothing, or this is not the folder of a run"
         )

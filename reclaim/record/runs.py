@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable, some
+from reclaim.files import there
 from reclaim.record import record
 from reclaim.record.record import Record
 
@@ -26,7 +27,7 @@ _NEAR = 0.5
 
 def below(folder: Path) -> list[Path]:
     """Return the runs of one hypervisor, whose reports lie in *folder*, the newest first."""
-    if not folder.is_dir():
+    if not there.is_folder(folder):
         return []
     return _sorted(
         path
@@ -56,7 +57,7 @@ def every(reports: Path) -> list[Path]:
     Raises ReclaimError if the folder cannot be read.
     """
     try:
-        folders = sorted(reports.iterdir()) if reports.is_dir() else []
+        folders = sorted(reports.iterdir()) if there.is_folder(reports) else []
         return _sorted(path for folder in folders for path in below(folder))
     except OSError as exc:
         raise ReclaimError(f"{reports}: {exc.strerror}") from exc

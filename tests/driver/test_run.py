@@ -273,6 +273,23 @@ def test_what_changes_nothing_leaves_no_journal(tmp_path: Path, fleet: str, opti
     assert not (outcome.folder / "journal.jsonl").exists()
 
 
+# Its output
+
+
+def test_in_a_pipe_nothing_is_lost_of_a_run_that_power_cycles(tmp_path: Path) -> None:
+    """pytest captures the output of rows that are held back, and lines that were not flushed before went with it."""
+    inventory = tmp_path / "inventory.toml"
+    inventory.write_text("[policy]\nshutdown_seconds = 1\n", encoding="utf-8")
+    uri = node(tmp_path, domain_xml(disk_xml(), name="web"))
+    # no libvirt moves a running disk to another bus
+    words = ("--fix", "--restart", "--force", "--inventory", str(inventory), "-k", "bus or scsi or live")
+    outcome = audit(tmp_path / "reports", *words, uri=uri)
+    lines = outcome.stdout.splitlines()
+    assert "test session starts" in lines[0]
+    assert lines.index("web: shutting down") < next(i for i, line in enumerate(lines) if line.startswith("web +"))
+    assert "--force: reclaim fixes even if another requirement must hold first" in outcome.stdout
+
+
 # Folders
 
 

@@ -14,7 +14,6 @@ from reclaim.changes.kinds import from_json, to_json
 from reclaim.changes.live_update import LiveUpdate, live_updates
 from reclaim.changes.power import PowerCycle
 from reclaim.definition.domain import Definition
-from reclaim.handles import refusals
 from tests.support import disk_xml, domain_xml, engine, opened, requirement, subject
 
 if TYPE_CHECKING:
@@ -104,7 +103,6 @@ def test_what_libvirt_refuses_waits_for_a_power_cycle_and_is_asked_for_once(tmp_
 
 def test_what_is_known_to_be_refused_is_not_asked_for(tmp_path: Path) -> None:
     guest = running(tmp_path, PLAIN, UNMAP)
-    guest.hypervisor.refused_live.update(refusals.known(9_000_000))
     guest.domain = domain = Obliging(guest.domain)
     [change] = requirement("live-definition").fixer(guest)
     assert isinstance(change, PowerCycle)

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_sums_of_many_wrong_sizes_end_no_merge(tmp_path: Path) -> None:
     put(tmp_path / "reports", {**run(0), "reclaimed_bytes": 2**52}, run(0, hypervisor="kvm2"))
     into(database, tmp_path / "reports")
     # as 2,000 runs of one hypervisor would have it
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE run SET reclaimed = 9223372036854775807, reclaimable = 9223372036854775807")
         connection.execute("UPDATE hypervisor SET reclaimable = 9223372036854775807, allocated = 9223372036854775807")
     put(tmp_path / "more", {**run(0, bus("fixed"), mode="fix"), "reclaimed_bytes": 2**52})

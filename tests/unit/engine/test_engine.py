@@ -37,7 +37,6 @@ from reclaim.definition.domain import Definition
 from reclaim.definition.machine_type import OfferedMachine
 from reclaim.engine.engine import Engine, Subject, _report_start, everything, finding, judge, subjects
 from reclaim.engine.journal import Journal, read
-from reclaim.handles import refusals
 from reclaim.handles.guest import UNKNOWN_DISKS, Disk, Guest
 from reclaim.handles.node import Node
 from reclaim.inventory import GuestNotes, Inventory, Waiver
@@ -480,8 +479,6 @@ def test_what_is_waited_for_is_judged_where_this_run_did_not(tmp_path: Path, fst
 def test_what_waits_for_something_pending_is_pending(tmp_path: Path) -> None:
     inside = Inside()
     guest = inhabited(tmp_path, inside, disk_xml())
-    # whatever this libvirt and its test driver take
-    guest.hypervisor.refused_live.update(refusals.known(9_000_000))
     waiting = replace(_requirement(_titled("good")), after=("live-definition",))
     one = engine(guest.hypervisor, tmp_path)
     rows = walk(one, guest, "disk-discard", "live-definition")

@@ -57,7 +57,9 @@ def test_systemd_takes_them(tmp_path: Path, mode: str, *, is_root: bool, notifie
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    # a distribution's own units may have faults, and they are looked at too
+    about_ours = [line for line in (done.stdout + done.stderr).splitlines() if TIMER in line or SERVICE in line]
+    assert (done.returncode, about_ours) == (0, [])
 
 
 def unquoted(line: str) -> list[str]:
