@@ -138,6 +138,18 @@ def executable(path: Path, text: str) -> Path:
     return path
 
 
+def without_guestfs(folder: Path) -> Path:
+    """A folder for PATH with every program of this machine but those of guestfs-tools."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for place in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for program in sorted(Path(place).glob("*")):
+            link = programs / program.name
+            if not program.name.startswith("virt-") and not link.is_symlink():
+                link.symlink_to(program)
+    return programs
+
+
 def letters(number: int) -> str:
     """The name of a disk as the kernel counts: a, b, … z, aa, ab, …"""
     text = ""
