@@ -29,6 +29,7 @@ from reclaim.handles.node import Node
 from reclaim.inside import facts
 from reclaim.inventory import Inventory
 from reclaim.requirement import Requirement, catalogue
+from reclaim.space import free_space
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -296,6 +297,8 @@ class Inside:
     tools: tuple[str, ...] = TOOLS
     #: what a command does to the inside; it returns the exit status, or that and what it prints
     commands: dict[str, Callable[[Inside], int | tuple[int, bytes, bytes]]] = field(default_factory=dict)
+    #: the answer of the script that reads the maps of the free space
+    free_space: str = ""
     #: every command that was run, but for the facts script
     ran: list[str] = field(default_factory=list)
 
@@ -353,6 +356,8 @@ class Inside:
             return 0, printed(self.sections()), b""
         self.ran.append(command)
         words = shlex.split(command)
+        if free_space.script() in words:
+            return 0, self.free_space.encode(), b""
         if words[:2] == ["/bin/sh", "-c"] and words[3] == "reclaim":
             return self._write(words)
         if command in self.commands:

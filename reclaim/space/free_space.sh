@@ -52,7 +52,7 @@ of_btrfs() {
     set -- "$1" "$(bounded btrfs inspect-internal dump-super "$1" 2>/dev/null |
         awk '$1 == "nodesize" { node = $2 } $1 == "dev_item.devid" { id = $2 } END { print node, id }')"
     for tree in chunk extent dev; do
-        printf 'tree %s\n' $tree
+        printf 'next-tree %s\n' $tree
         whole btrfs inspect-internal dump-tree -t $tree "$1"
     done | awk -v least="$least" -v cap="$cap" -v node="${2% *}" -v id="${2#* }" "$common"'
         # two of the copies of the super block are in chunks, and no extents: 64 KiB at 64 MiB and at 256 GiB
@@ -75,7 +75,7 @@ of_btrfs() {
                 position = first[++now]
             }
         }
-        $1 == "tree" { tree = $2; next }
+        $1 == "next-tree" { tree = $2; next }
         /^whole$/ { trees++; next }
         tree == "chunk" && $5 == "CHUNK_ITEM" { chunks++; first[chunks] = $6 + 0; next }
         tree == "chunk" && $1 == "length" && chunks {
