@@ -7,7 +7,10 @@ from importlib import import_module
 from bench.page import Topic
 
 #: in the order of the page
-NAMES: tuple[str, ...] = ("definitions",)
+NAMES: tuple[str, ...] = (
+    "audit",
+    "definitions",
+)
 
 
 def topic(name: str) -> Topic:
