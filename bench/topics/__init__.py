@@ -9,6 +9,7 @@ from bench.page import Topic
 #: in the order of the page
 NAMES: tuple[str, ...] = (
     "audit",
+    "truth",
     "definitions",
 )
 

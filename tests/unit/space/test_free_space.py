@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -105,14 +106,19 @@ def fragmented(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
         yield kind, tmp_path / f"{kind}.img", mount
 
 
-@pytest.mark.slow
-def test_the_map_has_just_the_bytes_that_a_trim_gives_back(fragmented: tuple[str, Path, Path]) -> None:
-    kind, image, mount = fragmented
+def _map(kind: str, mount: Path, smallest: int = 4096) -> FreeSpace:
     device = subprocess.check_output(["findmnt", "-no", "SOURCE", str(mount)], text=True).strip()
-    given = ["/bin/sh", "-c", script(), "reclaim", "4096", kind, device, str(mount)]
+    given = ["/bin/sh", "-c", script(), "reclaim", str(smallest), kind, device, str(mount)]
     said = subprocess.run(given, capture_output=True, text=True, check=True)
     free = parsed(said.stdout.partition("filesystem\n")[2])
     assert free is not None, said
+    return free
+
+
+@pytest.mark.slow
+def test_the_map_has_just_the_bytes_that_a_trim_gives_back(fragmented: tuple[str, Path, Path]) -> None:
+    kind, image, mount = fragmented
+    free = _map(kind, mount)
     assert free.small < MIB
     assert free.more == 0
     with image.open("rb") as stream:
@@ -124,6 +130,29 @@ def test_the_map_has_just_the_bytes_that_a_trim_gives_back(fragmented: tuple[str
     os.sync()
     came = (before - image.stat().st_blocks) * 512
     assert _LEAST[kind] * expected <= came <= 1.01 * expected, f"{came / MIB:.2f} of {expected / MIB:.2f} MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [65536, 2 * MIB])
+def test_qemu_gives_whole_clusters_back(fragmented: tuple[str, Path, Path], cluster: int) -> None:
+    kind, image, mount = fragmented
+    qcow2 = image.with_suffix(".qcow2")
+    convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", f"cluster_size={cluster}"]
+    subprocess.run([*convert, str(image), str(qcow2)], check=True)
+    mapped = json.loads(subprocess.check_output(["qemu-img", "map", "--output=json", str(qcow2)]))
+    held = HeldBytes.of((part["start"], part["start"] + part["length"]) for part in mapped if part["data"])
+    every = _map(kind, mount).spans
+    listed = _map(kind, mount, cluster).spans
+    expected = held.within(whole_grains(listed, cluster))
+    assert expected == held.within(whole_grains(every, cluster))
+    assert expected < held.within(every) - 10 * MIB
+    before = qcow2.stat().st_blocks
+    discards = "".join(f"discard {start} {end - start}\n" for start, end in every)
+    qemu = ["qemu-io", "-f", "qcow2", "-d", "unmap", str(qcow2)]
+    subprocess.run(qemu, input=discards, text=True, check=True, capture_output=True)
+    os.sync()
+    came = (before - qcow2.stat().st_blocks) * 512
+    assert abs(came - expected) < MIB, f"{came / MIB:.2f} of {expected / MIB:.2f} MiB"
 
 
 def _data(descriptor: int) -> Iterator[tuple[int, int]]:
