@@ -10,6 +10,8 @@ from bench.page import Topic
 NAMES: tuple[str, ...] = (
     "audit",
     "truth",
+    "space",
+    "remedy",
     "definitions",
 )
 
