@@ -24,8 +24,9 @@ class Hardware:
     discard: str | None = None
     memory_mib: int = 512
     vcpus: int = 2
-    #: the port on 127.0.0.1 that leads to the guest's sshd; then the guest has a network, and no agent
+    #: the port on 127.0.0.1 that leads to the guest's sshd; then the guest has a network
     ssh_port: int | None = None
+    agent: bool = True
 
 
 def definition(
@@ -53,7 +54,7 @@ def definition(
     _text(domain, "on_crash", "destroy")
     devices = ET.SubElement(domain, "devices")
     _disk(devices, hardware, image)
-    if hardware.ssh_port is None:
+    if hardware.agent:
         channel = ET.SubElement(devices, "channel", type="unix")
         ET.SubElement(channel, "target", type="virtio", name=AGENT)
     serial = ET.SubElement(devices, "serial", type="pty")

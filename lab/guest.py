@@ -42,13 +42,14 @@ SHUTDOWN_SECONDS = 120.0
 class LabGuest:
     """A guest of the lab: its domain's name, its disk image, and the file its serial console is written to.
 
-    `ssh_port` is the port on 127.0.0.1 that leads to its sshd, where it has one and no agent.
+    `ssh_port` is the port on 127.0.0.1 that leads to its sshd, where it has one: the way in if it has no `agent`.
     """
 
     name: str
     image: Path
     console: Path
     ssh_port: int | None = None
+    agent: bool = True
 
     @property
     def known_hosts(self) -> Path:
@@ -103,8 +104,14 @@ def define(
 
     Raises LabError where the name is taken or not the lab's, or a tool fails.
     """
-    port = ssh.free_port() if recipes.recipe(recipe).ssh else None
-    guest = LabGuest(paths.checked(name), paths.image(name), paths.console(name), port)
+    kind = recipes.recipe(recipe)
+    guest = LabGuest(
+        paths.checked(name),
+        paths.image(name),
+        paths.console(name),
+        ssh.free_port() if kind.ssh else None,
+        kind.agent,
+    )
     connection = host.ensure_libvirt()
     if _found(connection, name) is not None:
         raise LabError(
@@ -112,7 +119,13 @@ def define(
         )
     _delete_files(name)
     hardware = domain.Hardware(
-        machines.here(machine), bus, discard, memory_mib, vcpus, port
+        machines.here(machine),
+        bus,
+        discard,
+        memory_mib,
+        vcpus,
+        guest.ssh_port,
+        guest.agent,
     )
     try:
         image.instantiate(recipe, guest.image)
@@ -133,15 +146,14 @@ def define(
 
 def find(name: str) -> LabGuest:
     """Return the guest of that name. Raises LabError where the lab has none."""
-    forward = re.search(
-        r"hostfwd=tcp:127\.0\.0\.1:(\d+)-",
-        lookup(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
-    )
+    xml = lookup(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    forward = re.search(r"hostfwd=tcp:127\.0\.0\.1:(\d+)-", xml)
     return LabGuest(
         name,
         paths.image(name),
         paths.console(name),
         int(forward[1]) if forward else None,
+        domain.AGENT in xml,
     )
 
 
@@ -183,7 +195,7 @@ def shutdown(guest: LabGuest, seconds: float = SHUTDOWN_SECONDS) -> None:
 
 def wait(guest: LabGuest, seconds: float) -> None:
     """Wait until the guest answers: its agent, or its sshd. Raises LabError as `wait_for_agent` does."""
-    if guest.ssh_port is None:
+    if guest.agent:
         wait_for_agent(guest, seconds)
     else:
         _wait(guest, seconds, "sshd", lambda: _ssh_answers(guest))
@@ -229,7 +241,7 @@ def run(
 
     Raises LabError where the agent (or sshd) does not answer or the command takes longer than `seconds`.
     """
-    if guest.ssh_port is not None:
+    if not guest.agent and guest.ssh_port is not None:
         return ssh.run(guest.ssh_port, guest.known_hosts, command, seconds)
     return agent.run(lookup(guest.name), command, seconds)
 

@@ -30,6 +30,7 @@ from reclaim.handles.node import Node
 from reclaim.inside import facts
 from reclaim.inventory import Inventory
 from reclaim.requirement import Requirement, catalogue
+from reclaim.space import free_space
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -143,6 +144,18 @@ def executable(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
     return path
+
+
+def without_guestfs(folder: Path) -> Path:
+    """A folder for PATH with every program of this machine but those of guestfs-tools."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for place in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for program in sorted(Path(place).glob("*")):
+            link = programs / program.name
+            if not program.name.startswith("virt-") and not link.is_symlink():
+                link.symlink_to(program)
+    return programs
 
 
 def letters(number: int) -> str:
@@ -291,6 +304,8 @@ class Inside:
     tools: tuple[str, ...] = TOOLS
     #: what a command does to the inside; it returns the exit status, or that and what it prints
     commands: dict[str, Callable[[Inside], int | tuple[int, bytes, bytes]]] = field(default_factory=dict)
+    #: the answer of the script that reads the maps of the free space
+    free_space: str = ""
     #: every command that was run, but for the facts script
     ran: list[str] = field(default_factory=list)
 
@@ -352,6 +367,8 @@ class Inside:
             return 0, printed(self.sections()), b""
         self.ran.append(command)
         words = shlex.split(command)
+        if free_space.script() in words:
+            return 0, self.free_space.encode(), b""
         if words[:2] == ["/bin/sh", "-c"] and words[3] == "reclaim":
             return self._write(words)
         if command in self.commands:

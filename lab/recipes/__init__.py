@@ -3,6 +3,7 @@
 `article` is a guest as the article describes them: virtio disk, /dev/vda1 everywhere, nobody trims.
 `stone` is an article guest that cannot boot from virtio-scsi and whose `update-initramfs` fails.
 `ssh` is an article guest without an agent: its user `admin` comes in by ssh, and is root by sudo.
+`both` is one with an agent and ssh, the Python that Ansible needs, and the tools of XFS and btrfs, for `bench/`.
 `generic` has Debian's kernel for every machine, with drivers for SATA and LSI Logic too, and is kept well.
 """
 
@@ -18,12 +19,13 @@ SUITE = "bookworm"
 DISK_MIB = 3072
 START_MIB = 1
 """Where the one partition begins; GRUB's core image lies before it."""
+AGENT = "qemu-guest-agent"
 PACKAGES = (
     "linux-image-cloud-amd64",
     "systemd-sysv",
     "dbus",
     "libpam-systemd",
-    "qemu-guest-agent",
+    AGENT,
     "grub-pc",
     "initramfs-tools",
     "busybox",
@@ -34,6 +36,7 @@ PACKAGES = (
     "udev",
     "kmod",
 )
+SSH_PACKAGES = ("openssh-server", "sudo", "iproute2")
 GENERIC_PACKAGES = ("linux-image-amd64", "cryptsetup-bin", *PACKAGES[1:])
 """Not the cloud kernel, which is the first of PACKAGES."""
 EXCLUDED = (
@@ -53,6 +56,7 @@ class Recipe:
     """One kind of guest: what it derives from or is installed from, and what its first boot runs.
 
     One with `ssh` gets a pair of keys of its own, and the public one is left in /root/lab.pub for its scripts.
+    One without an `agent` has no channel for it either.
     """
 
     name: str
@@ -61,6 +65,11 @@ class Recipe:
     packages: tuple[str, ...] = PACKAGES
     root_scripts: tuple[str, ...] = (ROOT_SCRIPT,)
     ssh: bool = False
+
+    @property
+    def agent(self) -> bool:
+        """True if it is looked into by its agent."""
+        return AGENT in self.packages
 
     @property
     def key(self) -> str:
@@ -94,7 +103,15 @@ RECIPES = (
         "ssh",
         None,
         "article-boot.sh",
-        (*PACKAGES, "openssh-server", "sudo", "iproute2"),
+        (*(name for name in PACKAGES if name != AGENT), *SSH_PACKAGES),
+        (ROOT_SCRIPT, "ssh-root.sh"),
+        ssh=True,
+    ),
+    Recipe(
+        "both",
+        None,
+        "article-boot.sh",
+        (*PACKAGES, *SSH_PACKAGES, "python3", "xfsprogs", "btrfs-progs"),
         (ROOT_SCRIPT, "ssh-root.sh"),
         ssh=True,
     ),

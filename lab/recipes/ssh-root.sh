@@ -1,6 +1,4 @@
-# Runs inside the new root file system after article-root.sh: a guest that nobody looks into by its agent.
-dpkg --purge qemu-guest-agent
-
+# Runs inside the new root file system after article-root.sh: a guest with a network, whose user comes in by ssh.
 useradd --create-home --shell /bin/bash admin
 printf 'admin ALL=(ALL) NOPASSWD: ALL\n' >/etc/sudoers.d/admin
 chmod 440 /etc/sudoers.d/admin

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -25,6 +26,9 @@ _SECTOR = 512
 #: lsblk's types of arrays that lie evenly on all of their disks
 _SPREAD = ("raid0", "raid4", "raid5", "raid6", "raid10")
 
+#: targets of the device mapper that keep the order of what is below
+_IN_ORDER = ("linear", "crypt")
+
 Kind = Literal["filesystem", "swap", "free", "unknown"]
 
 
@@ -34,7 +38,8 @@ class Area:
 
     `spans` are its places on the disk, None if they are not known. `used` counts the bytes that a mounted filesystem
     uses there, its own tables included. `tables` of these are no part of df's size (journal, inode tables), and may
-    never have been written. `trims` is true if its free space can be trimmed.
+    never have been written. `trims` is true if its free space can be trimmed. `device` is the path of the device that a
+    filesystem of the type `fstype` has for itself; "" if `spans` are not exactly the bytes of that device, in order.
     """
 
     kind: Kind
@@ -44,6 +49,15 @@ class Area:
     used: int = 0
     trims: bool = False
     tables: int = 0
+    device: str = ""
+    fstype: str = ""
+    mount: str = ""
+
+    def places(self, spans: Iterable[Span]) -> Iterator[Span]:
+        """Yield the places on the disk of *spans* of its device."""
+        row = _Row.of(self.spans or ())
+        for start, end in spans:
+            yield from row.slice(start, end - start)
 
 
 def areas(facts: Facts, disk: BlockDevice) -> list[Area]:
@@ -53,6 +67,7 @@ def areas(facts: Facts, disk: BlockDevice) -> list[Area]:
 
 class _Survey:
     def __init__(self, facts: Facts) -> None:
+        self._facts = facts
         self._layout = facts.layout
         self._mounted = {
             filesystem.device.path: filesystem.mount
@@ -137,7 +152,23 @@ class _Survey:
             used=used * size // total,
             trims=mount.fstype in TRIMMABLE,
             tables=min(tables, used) * size // total,
+            device=device.path if self._is_exact(device, spans) else "",
+            fstype=mount.fstype,
+            mount=mount.target,
         )
+
+    def _is_exact(self, device: BlockDevice, spans: tuple[Span, ...] | None) -> bool:
+        """True if *spans* are all of *device*, byte for byte and in order."""
+        ways = self._facts.stack(device)
+        if spans is None or len(ways) != 1 or _length(spans) != device.size:
+            return False
+        for layer in ways[0]:
+            if layer.type == "raid1":
+                return False
+            table = self._layout.tables.get(layer.name, ())
+            if any(line.target not in _IN_ORDER for line in table):
+                return False
+        return True
 
     def _below(
         self, device: BlockDevice, spans: tuple[Span, ...] | None, size: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from types import MappingProxyType
 
 import libvirt
 
@@ -22,6 +23,7 @@ from reclaim.handles.device import device_of
 from reclaim.handles.guest import Disk, Guest
 from reclaim.inside.disk_layout import Area, areas
 from reclaim.space import virt_df
+from reclaim.space.free_space import SMALLEST, FreeSpace, free_space, whole_grains
 from reclaim.storage import host_image
 from reclaim.storage.allocation_map import SHARING, HostMap, host_map
 from reclaim.storage.host_image import HostImage
@@ -30,6 +32,8 @@ from reclaim.storage.shrinkable import path_of
 
 #: bytes that come and go between two looks: journals, caches, the image's own tables
 _SLACK = 64 * 1024 * 1024
+#: bytes of a block of the host's filesystems: a raw image gives back no less
+_BLOCK = 4096
 #: parts of a disk beside its filesystems that are worth a word
 _SHOWN = 4
 
@@ -115,7 +119,8 @@ def backlog(disk: Disk) -> Backlog:
     quick = weighed(image.allocated, parts, None, based=based)
     if quick.reclaimable + quick.perhaps <= tolerated(quick.used):
         return quick
-    return _by_map(disk, image, head, parts, quick)
+    grain = max(head.cluster if head else _BLOCK, device.disc_gran)
+    return _by_map(disk, image, head, parts, quick, grain=grain)
 
 
 def _header(disk: Disk, image: HostImage) -> Qcow2 | None:
@@ -137,15 +142,23 @@ def _by_map(
     head: Qcow2 | None,
     parts: Sequence[Area],
     quick: Backlog,
+    *,
+    grain: int,
 ) -> Backlog:
-    """Count *quick* again from the places at which the host holds the bytes. Raises NotAssessable."""
+    """Count *quick* again from the places at which the host holds the bytes. Raises NotAssessable.
+
+    The image gives back only whole grains of *grain* bytes.
+    """
     if head is not None and head.external_data:
         raise NotAssessable(
             f"{image.path}: its data lies in an external data file, which is not counted"
         )
     kind = disk.driver.get("type", "raw")
     known = host_map(disk.guest.hypervisor, image, kind, head)
-    counted = weighed(quick.held, parts, known, based=quick.based)
+    free: Mapping[str, FreeSpace] = {}
+    if known is not None:
+        free = free_space(disk.guest, parts, grain)
+    counted = weighed(quick.held, parts, known, free, grain, based=quick.based)
     # no map shows the clusters of internal snapshots
     has_snapshots = head is not None and head.snapshots > 0
     may_share = known is None and image.filesystem in SHARING
@@ -156,22 +169,37 @@ def _by_map(
 
 
 def weighed(
-    held: int, parts: Sequence[Area], known: HostMap | None, *, based: bool = False
+    held: int,
+    parts: Sequence[Area],
+    known: HostMap | None,
+    free: Mapping[str, FreeSpace] = MappingProxyType({}),
+    grain: int = _BLOCK,
+    *,
+    based: bool = False,
 ) -> Backlog:
     """Divide *held* bytes among the areas of the disk, by the map of the host (None if it is not known).
 
-    *based*: an overlay holds them, so that the used bytes of a filesystem need not be among them.
+    *free* has the free extents of filesystems by their devices, of which the image gives back whole grains of *grain*
+    bytes. *based*: an overlay holds them, so that the used bytes of a filesystem need not be among them.
     """
     used = sum(area.used for area in parts)
     if known is None:
         pool = _pool(held, parts, based=based)
         return Backlog(held, used, pool.least, pool.most, pool.open, based=based)
-    placed, unplaced = _placed(parts, known)
+    bytes_held = HeldBytes.of(known.spans)
+    placed, unplaced = _placed(parts, bytes_held)
     trimmed = _Bounds(0, 0)
     apart: dict[str, int] = {}
     for area, here in placed:
         if area.kind == "filesystem" and area.trims:
-            trimmed += _trimmed(area, here, based=based)
+            if area.device in free:
+                back = _mapped(area, here, bytes_held, free[area.device], grain)
+                kind = f"free in pieces that are smaller than the image's clusters ({size(grain)})"
+                pieces = max(0, here - area.used - back.most) if not based else 0
+                apart[kind] = apart.get(kind, 0) + pieces
+                trimmed += back
+            else:
+                trimmed += _trimmed(area, here, based=based)
             continue
         kind = _apart(area)
         apart[kind] = apart.get(kind, 0) + here
@@ -190,10 +218,9 @@ def weighed(
 
 
 def _placed(
-    parts: Sequence[Area], known: HostMap
+    parts: Sequence[Area], bytes_held: HeldBytes
 ) -> tuple[list[tuple[Area, int]], list[Area]]:
     """Return the areas whose place is known, each with the bytes held there, and the other areas."""
-    bytes_held = HeldBytes.of(known.spans)
     placed: list[tuple[Area, int]] = []
     unplaced: list[Area] = []
     for area in parts:
@@ -226,6 +253,17 @@ def _trimmed(area: Area, here: int, *, based: bool) -> _Bounds:
     if based:
         return _Bounds(least, min(here, _free(area)))
     return _Bounds(least, max(0, here - (area.used - area.tables)))
+
+
+def _mapped(
+    area: Area, here: int, bytes_held: HeldBytes, free: FreeSpace, grain: int
+) -> _Bounds:
+    """Return the part of *here*, the bytes held for a filesystem, that lies in whole grains of its free extents."""
+    within = whole_grains(list(area.places(free.spans)), grain)
+    least = bytes_held.within(within)
+    # an extent that is not listed lies anywhere; one that is smaller than a grain gives nothing back
+    unlisted = free.more + (free.small if grain < SMALLEST else 0)
+    return _Bounds(least, min(here, least + unlisted))
 
 
 def _pool(held: int, parts: Sequence[Area], *, based: bool) -> _Bounds:

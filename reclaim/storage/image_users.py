@@ -578,11 +578,13 @@ class Survey:
     above: dict[str, list[FoundUse]] = field(default_factory=dict)
     same: dict[str, list[FoundUse]] = field(default_factory=dict)
     unclear: list[tuple[Use, str]] = field(default_factory=list)
-    made: float = field(default_factory=time.monotonic)
+    #: until when it serves those who only judge (time.monotonic)
+    fresh: float = 0
 
     @classmethod
     def of(cls, hypervisor: Node) -> Survey:
         """Survey all guests. Raises ProbeError and libvirtError if the images of one cannot be found out."""
+        started = time.monotonic()
         survey = cls(Chains(hypervisor))
         followed, survey.unclear = survey.chains.follow(_all(hypervisor))
         for used in followed:
@@ -591,7 +593,8 @@ class Survey:
                 survey.above.setdefault(identity, []).append(used)
             if used.node.same:
                 survey.same.setdefault(used.node.same, []).append(used)
-        survey.made = time.monotonic()
+        now = time.monotonic()
+        survey.fresh = now + max(_FRESH, _TIMES_ITS_OWN * (now - started))
         return survey
 
     def touching(self, mine: FoundUse) -> Iterator[tuple[FoundUse, bool]]:
@@ -604,14 +607,15 @@ class Survey:
             yield other, False
 
 
-#: seconds for which a survey serves those who only judge; before anything is opened all is read anew
-_FRESH = 10.0
+#: seconds for which a survey serves those who only judge, and how many times as long as it took; before anything is
+#: opened all is read anew
+_FRESH, _TIMES_ITS_OWN = 10.0, 20
 _surveys: WeakKeyDictionary[Node, Survey] = WeakKeyDictionary()
 
 
 def _survey(hypervisor: Node, *, lately: bool) -> Survey:
     known = _surveys.get(hypervisor)
-    if not lately or known is None or time.monotonic() - known.made > _FRESH:
+    if not lately or known is None or time.monotonic() > known.fresh:
         known = _surveys[hypervisor] = Survey.of(hypervisor)
     return known
 

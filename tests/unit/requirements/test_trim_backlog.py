@@ -16,7 +16,19 @@ from reclaim.changes.trim import Trim
 from reclaim.inventory import GuestNotes, Inventory
 from reclaim.space.backlog import backlog
 from reclaim.storage.allocation_map import HostMap
-from tests.support import Inside, block, disk_xml, engine, inhabited, mounted, part, requirement, subject, verdict_of
+from tests.support import (
+    Inside,
+    block,
+    disk_xml,
+    engine,
+    inhabited,
+    mounted,
+    part,
+    requirement,
+    subject,
+    verdict_of,
+    without_guestfs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +131,7 @@ def test_where_the_agent_does_not_trim_fstrim_does(tmp_path: Path) -> None:
     guest.within.commands["LC_ALL=C fstrim -av"] = fstrim
     result = engine(guest.hypervisor, tmp_path, force=True).run(requirement("trim-backlog"), subject(guest, "vda"))
     assert result.verdict is Verdict.FIXED, result.reason
-    assert guest.within.ran == ["LC_ALL=C fstrim -av"]
+    assert [command for command in guest.within.ran if "fstrim -av" in command] == ["LC_ALL=C fstrim -av"]
     assert "the guest reports a trim of 1073743872 bytes; not /srv: FITRIM ioctl failed" in result.reason
 
 
@@ -167,7 +179,10 @@ def test_an_image_that_is_gone_is_not_assessed(tmp_path: Path) -> None:
         pytest.param({"running": False}, Verdict.NOT_ASSESSABLE, id="off"),
     ],
 )
-def test_verdicts_that_start_no_fixer(tmp_path: Path, more: dict[str, Any], verdict: Verdict) -> None:
+def test_verdicts_that_start_no_fixer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], verdict: Verdict
+) -> None:
+    monkeypatch.setenv("PATH", str(without_guestfs(tmp_path)))
     assert verdict_of(_guest(tmp_path, 200 * MIB, 20 * MIB, **more), "trim-backlog", "vda") is verdict
 
 

@@ -15,6 +15,7 @@ from reclaim.inside.disk_layout import Area
 from reclaim.space import backlog as module
 from reclaim.space import virt_df
 from reclaim.space.backlog import Backlog, HeldBytes, backlog, between, known_backlog, promised, tolerated, weighed
+from reclaim.space.free_space import FreeSpace
 from reclaim.storage import host_image
 from reclaim.storage.allocation_map import HostMap
 from reclaim.storage.host_image import HostImage
@@ -191,6 +192,87 @@ def test_what_has_no_place_shares_what_is_left() -> None:
     count = weighed(90 * MIB, areas, known)
     # of 40 MiB without a place 10 are used, and 20 may be swap
     assert _told(count) == (40, 20, 60)
+
+
+# With a filesystem's own map --------------------------------------------------------------------
+
+CLUSTER = MIB
+
+
+def _mapped_area(**more: Any) -> Area:
+    """100 MiB of a filesystem from 10 MiB on, with 20 MiB in use."""
+    return _area("filesystem", 100, 20, 10, trims=True, device="/dev/vda1", fstype="ext4", mount="/", **more)
+
+
+def _free(*spans: tuple[float, float], small: float = 0, more: float = 0) -> dict[str, FreeSpace]:
+    """Free extents in MiB of the device."""
+    parts = tuple((int(start * MIB), int(end * MIB)) for start, end in spans)
+    return {"/dev/vda1": FreeSpace(parts, int(small * MIB), int(more * MIB))}
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [
+        pytest.param(_free((0, 80)), (80, 0, 80), id="one-piece"),
+        pytest.param(_free((0.5, 3.5), (4.5, 6)), (3, 0, 3), id="whole-clusters"),
+        pytest.param(_free((0.1, 0.9), (1.1, 1.9), small=50), (0, 0, 0), id="pieces-smaller-than-a-cluster"),
+        pytest.param(_free((0, 2), (2, 4)), (4, 0, 4), id="neighbours"),
+        pytest.param(_free((0, 1.5), (1.5, 3)), (2, 0, 2), id="two-discards-that-share-a-cluster"),
+        pytest.param(_free((0, 10), more=30), (10, 0, 40), id="too-many-to-be-listed"),
+        pytest.param(_free((0, 10), more=300), (10, 0, 100), id="never-more-than-is-held"),
+        pytest.param(_free((90, 200)), (10, 0, 10), id="behind-the-end"),
+    ],
+)
+def test_whole_clusters_of_free_extents_come_back(free: dict[str, FreeSpace], told: tuple[int, int, int]) -> None:
+    known = HostMap(((10 * MIB, 110 * MIB),), 0)
+    count = weighed(100 * MIB, [_mapped_area()], known, free, CLUSTER)
+    assert _told(count) == told
+
+
+def test_what_the_host_does_not_hold_does_not_come_back() -> None:
+    known = HostMap(((20 * MIB, 30 * MIB), (50 * MIB, 51 * MIB)), 0)
+    count = weighed(11 * MIB, [_mapped_area()], known, _free((5, 15), (39, 42)), CLUSTER)
+    assert _told(count) == (6, 0, 6)
+
+
+def test_free_pieces_that_no_trim_returns_are_told() -> None:
+    known = HostMap(((10 * MIB, 110 * MIB),), 0)
+    count = weighed(100 * MIB, [_mapped_area()], known, _free((0, 30), small=50), CLUSTER)
+    assert dict(count.apart)["free in pieces that are smaller than the image's clusters (1.0 MiB)"] == 50 * MIB
+    assert "50.0 MiB free in pieces that are smaller than the image's clusters (1.0 MiB)" in count.words
+
+
+def test_a_raw_image_may_give_small_pieces_back() -> None:
+    known = HostMap(((10 * MIB, 110 * MIB),), 0)
+    count = weighed(100 * MIB, [_mapped_area()], known, _free((0, 30), small=50))
+    assert _told(count) == (30, 0, 80)
+
+
+def test_a_filesystem_in_two_pieces_is_followed() -> None:
+    spans = ((10 * MIB, 20 * MIB), (50 * MIB, 140 * MIB))
+    area = replace(_mapped_area(), spans=spans)
+    known = HostMap(((15 * MIB, 60 * MIB),), 0)
+    assert list(area.places([(5 * MIB, 20 * MIB)])) == [(15 * MIB, 20 * MIB), (50 * MIB, 60 * MIB)]
+    assert _told(weighed(45 * MIB, [area], known, _free((5, 20)), CLUSTER)) == (15, 0, 15)
+
+
+def test_below_an_overlay_only_what_it_holds_itself_comes_back() -> None:
+    known = HostMap(((10 * MIB, 30 * MIB),), 0)
+    count = weighed(20 * MIB, [_mapped_area()], known, _free((10, 80)), CLUSTER, based=True)
+    assert _told(count) == (10, 0, 10)
+
+
+def test_a_fragmented_guest_is_not_asked_to_trim_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its free space lies in pieces that no trim gives back."""
+    _mapped(monkeypatch, HostMap(((0, 200 * MIB),), 0))
+    guest = _guest(tmp_path, 200, 20, kind="qcow2", head=qcow2_header())
+    guest.within.free_space = f"filesystem\n1048576 32768\nsmall {150 * MIB}\nmore 0\nend\n"
+    count = backlog(_disk(guest))
+    assert (count.reclaimable, count.perhaps, count.most) == (0, 0, 0)
+    assert "in pieces that are smaller than the image's clusters (64.0 KiB)" in count.words
+    guest.forget()
+    guest.within.free_space = "filesystem\n"
+    assert backlog(_disk(guest)).reclaimable > 100 * MIB
 
 
 # Counting -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from reclaim.handles.guest import Disk
 from reclaim.inside.disk_layout import Area
 from reclaim.space import virt_df
 from tests.images import qcow2_header
-from tests.support import Inside, disk_xml, executable, inhabited
+from tests.support import Inside, disk_xml, executable, inhabited, without_guestfs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +137,7 @@ def test_another_system_is_not_looked_into(world: World) -> None:
 
 @pytest.mark.parametrize("missing", ["virt-df", "virt-sparsify"])
 def test_both_tools_are_needed_and_asked_for_once(world: World, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.setenv("PATH", f"{world.tools}{os.pathsep}/bin")
+    monkeypatch.setenv("PATH", f"{world.tools}{os.pathsep}{without_guestfs(world.folder)}")
     (world.tools / missing).unlink()
     disk = world.disk()
     with pytest.raises(NotAssessable, match="guestfs-tools"):
