@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reclaim import options
-from reclaim.base import stdout, typed
+from reclaim.base import streams, typed
 from reclaim.base.home import CHECKS, HOME, PACKAGE
 from reclaim.base.text import printable, trouble
 from reclaim.habits import Start
@@ -56,12 +56,12 @@ def _started(start: Start, arguments: list[str]) -> int:
         print("reclaim: stopped before anything was judged", file=sys.stderr)  # noqa: T201
         return int(pytest.ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        stop_printing()
+        streams.stop_printing()
         return 1
     except (
         OSError
     ) as exc:  # from pytest's reporter: reclaim's own files have their lines
-        stop_printing()
+        streams.stop_printing()
         _refuse(f"the output cannot be written: {trouble(exc)}")
         return 1
     return status
@@ -103,26 +103,6 @@ def _refuse(why: str) -> int:
 
 def _say(text: str) -> None:
     print(printable(text), file=sys.stderr)  # noqa: T201
-
-
-def open_streams() -> None:
-    """Open the standard streams that are closed: a file or socket that is opened later would take their place."""
-    for number, mode in enumerate(("r", "w", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            # the lowest number that is free
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            name = ("stdin", "stdout", "stderr")[number]
-            if name == "stdout":
-                stdout.was_closed()
-            setattr(sys, name, os.fdopen(number, mode, closefd=False))
-
-
-def stop_printing() -> None:
-    """Print nowhere: the reader of a pipe is gone, as head(1) is after its lines."""
-    # https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_pytests_help() -> int:

@@ -30,8 +30,6 @@ from reclaim.files import whole
 from reclaim.record import record
 
 Say = Callable[[str], None]
-MERGE = "merge the runs of many hypervisors into one SQLite file"
-ASK = "ask that file: who is silent, the worst, bytes, newly broken, or SQL"
 _INVENTORY = "the hypervisors that there should be: a file with a name a line, or JSON of `ansible-inventory --list`"
 
 

@@ -20,7 +20,7 @@ from testinfra.host import Host
 
 from reclaim.base.cached import kept
 from reclaim.base.errors import ProbeError, Unreachable
-from reclaim.base.text import last_words, libvirt_words
+from reclaim.base.text import dotted, last_words, libvirt_words
 from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
@@ -464,8 +464,3 @@ def folder_of(name: str) -> str:
     # libvirtd may give itself a name of any length
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{folder[: _LONGEST - 17]}-{digest}"
-
-
-def dotted(number: int) -> str:
-    """Return libvirt's 9000000 as "9.0.0"."""
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
