@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim.backups.backup import Backup
-from reclaim.backups.job import Job
 from reclaim.base.errors import (
     ChangeFailed,
     JournalLost,
@@ -48,6 +46,10 @@ from reclaim.inventory import Waiver
 from reclaim.inventory.windows import Closed
 from reclaim.processes import worker
 from reclaim.requirement import Requirement, catalogue
+
+if TYPE_CHECKING:
+    from reclaim.backups.backup import Backup
+    from reclaim.backups.job import Job
 
 Mode = Literal["audit", "plan", "fix"]
 #: the requirement whose rows report disks that only QEMU's own arguments bring

@@ -13,10 +13,10 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import libvirt
 
-from reclaim.backups import backup, job
 from reclaim.base.errors import (
     JournalLost,
     ProbeError,
@@ -56,6 +56,9 @@ from reclaim.processes import worker
 from reclaim.record import record, results
 from reclaim.requirement import Requirement, catalogue
 from reclaim.space import measured
+
+if TYPE_CHECKING:
+    from reclaim.backups.backup import Backup
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
@@ -140,7 +143,8 @@ class Run:
         if options.inventory:
             file = read_file(options.inventory, catalogue())
             self.inventory_hypervisors = file.inventory.hypervisors
-        inventory = file.inventory if file is not None else Inventory()
+        # an empty one needs no validation, whose schema takes time to build
+        inventory = file.inventory if file is not None else Inventory.model_construct()
         for hypervisor in self._hypervisors(inventory):
             self.parts.append(self._part(hypervisor))
         self._read_definitions()
@@ -478,11 +482,13 @@ def _place(options: Options, hosts: Iterable[str | None]) -> str:
     return f"waiting for libvirt at {some(list(dict.fromkeys(places)), _TOLD)}"
 
 
-def _find_copies(folders: list[BackupNotes], part: Part) -> list[backup.Backup]:
+def _find_copies(folders: list[BackupNotes], part: Part) -> list[Backup]:
     """Find the copies and jobs of *part*. Return the copies that fit none of its disks."""
     backups = [*part.hypervisor.inventory.backup, *folders]
     if not backups:
         return []
+    from reclaim.backups import backup, job  # noqa: PLC0415 (start-up)
+
     copies = backup.find(part.hypervisor, backups, part.guests)
     part.copies = [_of(copy) for copy in copies.backups]
     part.jobs = [
@@ -508,7 +514,7 @@ def _folder_of_copies(path: Path) -> BackupNotes:
         raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
 
 
-def _of(copy: backup.Backup) -> Subject:
+def _of(copy: Backup) -> Subject:
     return Subject(copy.hypervisor, copy.guest, copy.disk, copy)
 
 
