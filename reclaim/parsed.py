@@ -14,7 +14,6 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable
 from reclaim.engine.part import Options
 from reclaim.files import whole
-from reclaim.report import notify
 
 #: of each pair only one may be given, and why
 _EXCLUSIVE = (
@@ -70,6 +69,8 @@ def options_of(config: pytest.Config, metrics_file: Path | None) -> Options:
 def _command_of_notice(option: Any) -> tuple[str, ...]:
     if option.notify is None:
         return ()
+    from reclaim.report import notify  # noqa: PLC0415 (start-up)
+
     try:
         return tuple(notify.expected(option.notify))
     except ReclaimError as exc:

@@ -27,14 +27,7 @@ from reclaim.base.errors import (
 from reclaim.base.home import SAFE
 from reclaim.base.text import counted, some
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import (
-    declared,
-    document,
-    journal,
-    reach,
-    remembered,
-    several,
-)
+from reclaim.engine import declared, journal, reach, several
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
@@ -53,9 +46,8 @@ from reclaim.handles.master import is_asking
 from reclaim.handles.node import Node
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
-from reclaim.record import record, results
+from reclaim.record import results
 from reclaim.requirement import Requirement, catalogue
-from reclaim.space import measured
 
 if TYPE_CHECKING:
     from reclaim.backups.backup import Backup
@@ -258,6 +250,8 @@ class Run:
             if not part.homeless:
                 self._made.append(part.folder)
             if self.options.mode != "fix":
+                from reclaim.engine import remembered  # noqa: PLC0415 (start-up)
+
                 remembered.recall(part)
             self._read_journals(part)
             if part.unreached:
@@ -412,11 +406,15 @@ class Run:
         """Shut *guest* down again, now that it is judged, if the run started it to look into it."""
         for part in self.parts:
             if guest.booted_by is not None and guest in part.guests:
+                from reclaim.space import measured  # noqa: PLC0415 (start-up)
+
                 measured.measure(part.hypervisor, [guest], part.storage, after=True)
                 part.engine.leave(guest)
 
     def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
         """Count the bytes on the host, before anything is changed or *after*."""
+        from reclaim.space import measured  # noqa: PLC0415 (start-up)
+
         wanted = set(guests)
 
         def count(part: Part) -> None:
@@ -441,6 +439,9 @@ class Run:
 
     def _closed(self, part: Part, ended: datetime) -> Iterator[str]:
         """Make the record of *part*, and write it if there is a folder. Yield a line for each failure."""
+        from reclaim.engine import document, remembered  # noqa: PLC0415 (start-up)
+        from reclaim.record import record  # noqa: PLC0415 (start-up)
+
         try:
             part.engine.journal.end()
         except JournalLost as exc:
