@@ -41,6 +41,7 @@ from reclaim.report.attached import attach, attached
 from reclaim.requirement import Requirement, catalogue, requirement_of
 
 if TYPE_CHECKING:
+    from reclaim.engine.overlap import Overlap
     from reclaim.report.publish import Pages
 
 RUN = pytest.StashKey[Run]()
@@ -66,6 +67,11 @@ PROGRESS = pytest.StashKey[terminal.Progress]()
 NOT_ALL_CHECKED = 6
 #: guests from which on their letters have no names: a fleet would take a screen for each twenty
 _NAMED = 100
+OVERLAP: pytest.StashKey[Overlap] = pytest.StashKey()
+_STOPPED_AGAIN = (
+    "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
+    "the next run names them"
+)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
 
@@ -592,9 +598,13 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         return (yield)
     try:
         _look(session, run)
+        _begin_overlap(session, run)
         return (yield)
     finally:
-        _hear_nothing(session.config)
+        try:
+            _end_overlap(session.config)
+        finally:
+            _hear_nothing(session.config)
 
 
 def _look(session: pytest.Session, run: Run) -> None:
@@ -632,6 +642,34 @@ def _can_judge_ahead(session: pytest.Session, run: Run) -> bool:
     reached = [part for part in run.parts if not part.unreached]
     # of a run that stops at the first failure, or that somebody watches, pytest decides how far it gets
     return len(reached) > 1 and not (changes or given.maxfail or given.usepdb)
+
+
+def _begin_overlap(session: pytest.Session, run: Run) -> None:
+    """Mend several guests side by side, if --parallel asks for that. A run that may stop early mends one at a time."""
+    given = session.config.option
+    if run.options.parallel < 2 or given.maxfail or given.usepdb:
+        return
+    from reclaim.engine.overlap import Overlap  # noqa: PLC0415 (start-up)
+
+    rows = [
+        (_part(run, subject), requirement, subject)
+        for requirement, subject in _rows(session)
+    ]
+    overlap = session.config.stash[OVERLAP] = Overlap(rows, run.options.parallel)
+    for line in overlap.start():
+        session.config.stash[PROGRESS].line(line)
+
+
+def _end_overlap(config: pytest.Config) -> None:
+    """Wait until every guest that is down is up again: none is left behind, also after Ctrl-C."""
+    overlap = config.stash.get(OVERLAP, None)
+    if overlap is not None:
+        try:
+            with _watch(config, "waiting for the guests that are being power-cycled"):
+                overlap.stop()
+        except KeyboardInterrupt:
+            config.stash.setdefault(NOTES, []).append(_STOPPED_AGAIN)
+            raise
 
 
 def _rows(session: pytest.Session) -> Iterator[tuple[Requirement, Subject]]:
@@ -791,7 +829,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         pyfuncitem.stash[RESULT] = reach.row(part)
         return True
     with _watch(config, _row(requirement, subject)):
-        pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
+        overlap = config.stash.get(OVERLAP, None)
+        if overlap is not None and overlap.has(requirement, subject):
+            pyfuncitem.stash[RESULT] = overlap.result(requirement, subject)
+        else:
+            pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
     return True
 
 
@@ -948,10 +990,7 @@ def _finish_run(
             _wind_up(run, stopped=stopped)
     except KeyboardInterrupt:
         run.cut_short = run.stopped = True
-        troubles.append(
-            "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
-            "the next run names them"
-        )
+        troubles.append(_STOPPED_AGAIN)
     _hear_nothing(session.config)
     release(session.config)
     troubles += [f"reclaim: {trouble}" for trouble in _close(run)]

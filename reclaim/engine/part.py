@@ -28,6 +28,8 @@ class Options:
     backups: tuple[Path, ...] = ()
     mode: Mode = "audit"
     restart: bool = False
+    #: guests that are mended side by side
+    parallel: int = 1
     force: bool = False
     boot_stopped: bool = False
     prove: bool = False

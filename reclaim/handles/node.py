@@ -75,6 +75,9 @@ class Node:
     _sockets: Path | None = None
     # guests are looked into side by side
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reconnecting: threading.Lock = field(default_factory=threading.Lock)
+    #: guests that may start at the same time: each then takes longer
+    at_once: int = 1
     #: emulator -> why libvirt cannot use it, for those that were asked about
     _unusable: dict[str, str | None] = field(default_factory=dict)
     #: the time.monotonic() until which that figure serves
@@ -185,8 +188,14 @@ class Node:
     def reconnect(self, seconds: float) -> None:
         """Connect anew, trying for *seconds*; every guest has its domain on the new connection.
 
-        Raises ProbeError if libvirt does not answer.
+        If another thread does so meanwhile, its connection serves. Raises ProbeError if libvirt does not answer.
         """
+        lost = self.connection
+        with self._reconnecting:
+            if self.connection is lost:
+                self._connect_anew(seconds)
+
+    def _connect_anew(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -196,9 +205,10 @@ class Node:
                 if time.monotonic() > deadline:
                     why = f"libvirt closed the connection: {_words(exc)}"
                     raise ProbeError(f"{self.uri}: {why}") from exc
-                time.sleep(1)
-        self.connection = connection
+                worker.sleep(1)
+        # a guest must not have a domain of the old connection beside the new one
         self._reconnected(domains)
+        self.connection = connection
 
     def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
         """Return a new connection and its domains by UUID. Raises libvirtError, Unreachable, TimeoutError."""
@@ -315,7 +325,8 @@ class Node:
     def strain(self) -> float:
         """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
 
-        All that a guest does takes as many times longer. The figure is the load of the last minute (proc_loadavg(5)),
+        All that a guest does takes as many times longer; it is `at_once` at least.
+        The figure is the load of the last minute (proc_loadavg(5)),
         and serves for a minute.
         """
         if self.is_test_driver:
@@ -323,7 +334,7 @@ class Node:
         now = time.monotonic()
         if now >= self._strain_until:
             self._strain, self._strain_until = self._measured_strain(), now + 60
-        return self._strain
+        return max(self._strain, min(self.at_once, _MOST_STRAIN))
 
     def _measured_strain(self) -> float:
         try:
