@@ -290,8 +290,8 @@ def _distance(live: Definition, other: Definition) -> int:
 def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
     """Ask libvirt about the guest. If it hung up meanwhile, ask once more when it answers again.
 
-    QEMU goes on without libvirtd. A question must not mind being asked twice. Others may connect anew meanwhile: it is
-    the connection of the question that counts.
+    QEMU goes on without libvirtd. A question must not mind being asked twice. Another guest's thread may have
+    connected anew by the time that this one fails.
     """
     hypervisor = guest.hypervisor
     for _ in range(_HANG_UPS):
@@ -299,9 +299,9 @@ def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
         try:
             return question(guest.domain)
         except libvirt.libvirtError:
-            if connection.isAlive():
+            if connection.isAlive() and not hypervisor.is_cut_off:
                 raise
-            if hypervisor.connection is connection:
+            if hypervisor.is_cut_off:
                 hypervisor.progress(
                     f"{guest.name}: libvirt closed the connection; connecting again"
                 )

@@ -69,7 +69,9 @@ class Overlap:
         self._changed = threading.Condition()
         number = min(at_once, len(self._waiting))
         self._crew = worker.Crew(self._work, number)
-        self._parts = list(dict.fromkeys(turn.part for turn in self._waiting))
+        self._parts = list(
+            {id(turn.part): turn.part for turn in self._waiting}.values()
+        )
         self._at_once = number
 
     def start(self) -> list[str]:
