@@ -41,7 +41,7 @@ from reclaim.report.attached import attach, attached
 from reclaim.requirement import Requirement, catalogue, requirement_of
 
 if TYPE_CHECKING:
-    from reclaim.engine.overlap import Overlap
+    from reclaim.engine.overlap import SideBySide
     from reclaim.report.publish import Pages
 
 RUN = pytest.StashKey[Run]()
@@ -67,7 +67,7 @@ PROGRESS = pytest.StashKey[terminal.Progress]()
 NOT_ALL_CHECKED = 6
 #: guests from which on their letters have no names: a fleet would take a screen for each twenty
 _NAMED = 100
-OVERLAP: pytest.StashKey[Overlap] = pytest.StashKey()
+OVERLAP: pytest.StashKey[SideBySide] = pytest.StashKey()
 _STOPPED_AGAIN = (
     "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
     "the next run names them"
@@ -649,13 +649,13 @@ def _begin_overlap(session: pytest.Session, run: Run) -> None:
     given = session.config.option
     if run.options.parallel < 2 or given.maxfail or given.usepdb:
         return
-    from reclaim.engine.overlap import Overlap  # noqa: PLC0415 (start-up)
+    from reclaim.engine.overlap import SideBySide  # noqa: PLC0415 (start-up)
 
     rows = [
         (_part(run, subject), requirement, subject)
         for requirement, subject in _rows(session)
     ]
-    overlap = session.config.stash[OVERLAP] = Overlap(rows, run.options.parallel)
+    overlap = session.config.stash[OVERLAP] = SideBySide(rows, run.options.parallel)
     for line in overlap.start():
         session.config.stash[PROGRESS].line(line)
 

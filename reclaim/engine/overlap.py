@@ -52,7 +52,7 @@ class _Turn:
         return not self.holdings.shares_with(other.holdings)
 
 
-class Overlap:
+class SideBySide:
     """The guests of a run, *at_once* of them at a time. `start` it, ask for each `result`, and `stop` it."""
 
     def __init__(

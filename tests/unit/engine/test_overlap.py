@@ -16,7 +16,7 @@ from reclaim.changes import power
 from reclaim.definition.compare import same
 from reclaim.definition.domain import Definition
 from reclaim.engine import journal, undo
-from reclaim.engine.overlap import Overlap
+from reclaim.engine.overlap import SideBySide
 from reclaim.engine.part import Part
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
@@ -78,11 +78,11 @@ class Fleet:
     def _xml(self, name: str, driver: str = "") -> str:
         return domain_xml(disk_xml(source=str(self.images[name]), driver=driver), name=name)
 
-    def overlap(self, at_once: int = 2) -> Overlap:
+    def overlap(self, at_once: int = 2) -> SideBySide:
         rows = [(self.part, requirement(LIVE), subject(guest)) for guest in self.hypervisor.guests]
-        return Overlap(rows, at_once)
+        return SideBySide(rows, at_once)
 
-    def verdict(self, mended: Overlap, name: str) -> Verdict:
+    def verdict(self, mended: SideBySide, name: str) -> Verdict:
         return mended.result(requirement(LIVE), subject(self.guests[name])).verdict
 
     def on_shutdown(self, name: str, work: Callable[[], None]) -> None:
