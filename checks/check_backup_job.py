@@ -1,7 +1,13 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fixers.backup_job import keep_holes
-from reclaim.backups.job import Job, iter_lines
 from reclaim.base.errors import NotAssessable
 from reclaim.requirement import requirement
+
+if TYPE_CHECKING:
+    from reclaim.backups.job import Job
 
 
 @requirement(
@@ -17,6 +23,8 @@ def check_backup_job(job: Job) -> str:
     Before rsync 3.3.0 `--sparse` with `--inplace` can leave other data in the copy. The copy of an image that a
     running guest writes to is torn.
     """
+    from reclaim.backups.job import iter_lines  # noqa: PLC0415 (start-up)
+
     assessment = job.assess()
     left = (
         f"an edit that died left {', '.join(job.left)}: undo of that run removes it"

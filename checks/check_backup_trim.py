@@ -1,8 +1,14 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fixers.backup_trim import trim_before_copies
-from reclaim.backups.job import Job
 from reclaim.base.errors import NotAssessable
 from reclaim.base.text import printable
 from reclaim.requirement import requirement
+
+if TYPE_CHECKING:
+    from reclaim.backups.job import Job
 
 
 @requirement(

@@ -2,7 +2,6 @@ from fixers.boot_names import boot_by_uuid
 from reclaim.base.errors import NotAssessable
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
-from reclaim.inside.boot import cmdline, grub, loaders, other_services
 from reclaim.requirement import requirement
 
 #: how many remarks a row has room for
@@ -19,6 +18,13 @@ _SHOWN = 20
 )
 def check_boot_names(guest: Guest) -> str:
     """`root=/dev/vda1` finds no root once the disk is called sda, and grub-pc installs to a disk that is gone."""
+    from reclaim.inside.boot import (  # noqa: PLC0415 (start-up)
+        cmdline,
+        grub,
+        loaders,
+        other_services,
+    )
+
     facts = guest.facts
     places = loaders.places(facts)
     wrong = [str(place) for place in places if place.names]

@@ -2,7 +2,6 @@ from fixers.reclaim_proof import name_what_keeps_it
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.handles.guest import Guest
 from reclaim.requirement import requirement
-from reclaim.space.proof import prove
 
 
 @requirement(
@@ -22,6 +21,8 @@ from reclaim.space.proof import prove
 )
 def check_reclaim_proof(guest: Guest) -> str:
     """DISC-MAX and a happy fstrim prove nothing: a canary is written, deleted and trimmed, and counted on the host."""
+    from reclaim.space.proof import prove  # noqa: PLC0415 (start-up)
+
     proofs = prove(guest)
     if not proofs:
         raise NotApplicable("no mounted filesystem of it lies on a disk")

@@ -1,9 +1,14 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fixers.sparse_backup import give_back_zeros
-from reclaim.backups.backup import Backup, stale_words, tolerated
-from reclaim.backups.evidence import in_words
 from reclaim.base.errors import NotApplicable, NotAssessable
 from reclaim.base.text import size
 from reclaim.requirement import requirement
+
+if TYPE_CHECKING:
+    from reclaim.backups.backup import Backup
 
 
 @requirement(
@@ -18,6 +23,9 @@ def check_sparse_backup(backup: Backup) -> str:
 
     Counted by `st_blocks`: to SEEK_HOLE an extent that was allocated and never written looks like a hole.
     """
+    from reclaim.backups.backup import stale_words, tolerated  # noqa: PLC0415 (start-up)
+    from reclaim.backups.evidence import in_words  # noqa: PLC0415 (start-up)
+
     if guest := backup.user():
         raise NotApplicable(f"{backup.file}: it is no copy: the guest {guest} uses it")
     if kind := backup.stream:

@@ -1,11 +1,23 @@
-from reclaim.backups.job import Job, daemon_reload, edited, why_not_edited
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.file_change import FileChange
 
+if TYPE_CHECKING:
+    from reclaim.backups.job import Job
+
 
 def keep_holes(job: Job) -> list[Change]:
     """Add and drop rsync's options in the declared file, and touch nothing else in it."""
+    from reclaim.backups.job import (  # noqa: PLC0415 (start-up)
+        daemon_reload,
+        edited,
+        why_not_edited,
+    )
+
     assessment = job.assess()
     if reason := why_not_edited(job.path):
         raise Withheld(reason)

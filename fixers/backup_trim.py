@@ -1,10 +1,16 @@
-from reclaim.backups import job_files
-from reclaim.backups.job import Job, daemon_reload, why_not_edited
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reclaim.base.errors import Withheld
 from reclaim.changes import domfstrim
 from reclaim.changes.change import Change
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
+
+if TYPE_CHECKING:
+    from reclaim.backups.job import Job
+    from reclaim.backups.job_files import Format
 
 _WHY = b"# by reclaim: the guests give back what they have freed before it is copied\n"
 #: seconds after which a trim is given up: an agent that hangs must not keep the backup from being made
@@ -13,6 +19,9 @@ _SECONDS = 900
 
 def trim_before_copies(job: Job) -> list[Change]:
     """Put `virsh domfstrim` for each guest before the job's own commands, and touch nothing else in the file."""
+    from reclaim.backups import job_files  # noqa: PLC0415 (start-up)
+    from reclaim.backups.job import daemon_reload, why_not_edited  # noqa: PLC0415 (start-up)
+
     if reason := why_not_edited(job.path):
         raise Withheld(reason)
     copies = job.untrimmed().copies
@@ -26,7 +35,7 @@ def trim_before_copies(job: Job) -> list[Change]:
         raise Withheld("no virsh on the hypervisor reaches its system's libvirt")
     guests = {guest.name: guest for guest in job.hypervisor.guests}
     source = job.source()
-    places: dict[tuple[int, job_files.Format], dict[str, Guest]] = {}
+    places: dict[tuple[int, Format], dict[str, Guest]] = {}
     for name, call in copies:
         if price := domfstrim.price(guests[name]):
             raise Withheld(f"{name}: {price}")
@@ -52,7 +61,7 @@ def trim_before_copies(job: Job) -> list[Change]:
     ]
 
 
-def _text(kind: job_files.Format, commands: list[str]) -> bytes:
+def _text(kind: Format, commands: list[str]) -> bytes:
     """Return the commands as the format has them. A guest that is off, or does not answer, does not stop the job."""
     if kind == "unit":
         return (

@@ -1,17 +1,24 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
-from reclaim.inside.boot import cmdline, grub, loaders
-from reclaim.inside.boot.bootfile import BootFile
 from reclaim.inside.facts import Facts
 from reclaim.inside.initramfs import rebuild
+
+if TYPE_CHECKING:
+    from reclaim.inside.boot.bootfile import BootFile
 
 
 def boot_by_uuid(guest: Guest) -> list[Change]:
     """Let boot loader, initramfs and crypttab name devices by UUID, and grub-pc install to the disk that is there."""
+    from reclaim.inside.boot import cmdline, grub, loaders  # noqa: PLC0415 (start-up)
+
     facts = guest.facts
     if system := generated.system(facts):
         raise Withheld(
@@ -87,6 +94,8 @@ def _then(facts: Facts, place: BootFile) -> str | None:
 
 
 def _install_to_what_is_there(guest: Guest, question: str) -> CommandChange:
+    from reclaim.inside.boot import grub  # noqa: PLC0415 (start-up)
+
     facts = guest.facts
     package = question.partition("/")[0]
     device = grub.install_device(facts, question)

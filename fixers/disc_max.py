@@ -5,7 +5,6 @@ from reclaim.definition.machine_type import VIRTIO_BLK_DISCARD, parse
 from reclaim.handles.device import disk_of
 from reclaim.handles.guest import Guest
 from reclaim.inside import generated
-from reclaim.inside.boot import crypttab
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
 from reclaim.inside.filesystems import deaf_pools, first_deaf
@@ -92,6 +91,8 @@ def _open_luks(guest: Guest, layers: list[BlockDevice]) -> list[Change]:
             "LUKS passes no discards unless crypttab has `discard`, which reveals the free blocks; "
             "`luks_discard = true` in the inventory's [policy] allows it"
         )
+    from reclaim.inside.boot import crypttab  # noqa: PLC0415 (start-up)
+
     facts = guest.facts
     texts = {
         path: facts.boot_files[path]

@@ -1,17 +1,13 @@
-from reclaim.backups.backup import (
-    Backup,
-    is_better_rewritten,
-    pinned_by,
-    punches,
-    snapshots_that_pin,
-    stale_words,
-    tolerated,
-    why_not_rewritten,
-    why_not_written_to,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reclaim.base.errors import Withheld
 from reclaim.changes.change import Change
 from reclaim.changes.punch import HolePunch, SparseRewrite
+
+if TYPE_CHECKING:
+    from reclaim.backups.backup import Backup
 
 
 def give_back_zeros(backup: Backup) -> list[Change]:
@@ -19,6 +15,17 @@ def give_back_zeros(backup: Backup) -> list[Change]:
 
     Zeros that snapshots share come back once these are gone, if the copy itself no longer has them by then.
     """
+    from reclaim.backups.backup import (  # noqa: PLC0415 (start-up)
+        is_better_rewritten,
+        pinned_by,
+        punches,
+        snapshots_that_pin,
+        stale_words,
+        tolerated,
+        why_not_rewritten,
+        why_not_written_to,
+    )
+
     scan = backup.scan()
     if scan.excess <= tolerated(scan.needed):
         raise Withheld(

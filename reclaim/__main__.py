@@ -1,4 +1,7 @@
-"""The command `reclaim`: audit, plan and fix are runs of pytest, the other verbs need none."""
+"""The command `reclaim`: audit, plan and fix are runs of pytest, the other verbs need none.
+
+A verb imports its own modules, in its functions: no verb waits for those of the others.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import signal
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 try:
     import libvirt
@@ -20,25 +24,16 @@ except ModuleNotFoundError as exc:
         "or install reclaim[libvirt], which builds one"
     ) from exc
 
-from reclaim import __version__, rules, scaffold, started, verbs
-from reclaim.backups.verify import verify
-from reclaim.base import home, nearest
+from reclaim import __version__, verbs
+from reclaim.base import home, nearest, streams
 from reclaim.base.errors import Mistakes, ReclaimError
-from reclaim.base.text import printable, trouble
-from reclaim.database import verb as database_verbs
-from reclaim.engine import journal
-from reclaim.engine.undo import undo
+from reclaim.base.text import dotted, printable, trouble
 from reclaim.files import there
-from reclaim.handles.hypervisor import Hypervisor, connect
-from reclaim.handles.node import dotted
-from reclaim.inventories import verbs as inventory_verbs
-from reclaim.inventory import Inventory
 from reclaim.processes import bytecode, programs
-from reclaim.record import record, runs
-from reclaim.report import archive, compare, page, publish
-from reclaim.requirement import STAGES
-from reclaim.timer import verb as timer_verb
 from reclaim.verbs import RUNS, Verb
+
+if TYPE_CHECKING:
+    from reclaim.handles.hypervisor import Hypervisor
 
 _HELP = ("help", "--help", "-h")
 _VERSION = ("--version", "-V")
@@ -52,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     A run of pytest has its own statuses (docs/usage.md). Else: 0 done, 1 not everything could be taken back or
     something newly broke, 2 wrong use.
     """
-    started.open_streams()
+    streams.open_closed()
     home.make_importable()
     words = sys.argv[1:] if arguments is None else arguments
     if not words:
@@ -76,11 +71,18 @@ def _run(name: str, words: list[str]) -> int:
         return _show(versions())
     if any(word in ("--help", "-h") for word in words):
         return _help([name])
+    try:
+        from reclaim import started  # noqa: PLC0415 (start-up)
+    except KeyboardInterrupt:
+        return _refuse("stopped before anything was judged")
     return started.run(name, words)
 
 
 def _do(verb: Verb, words: list[str]) -> int:
-    options_of_verb = verbs.parser(verb).parse_args(words)
+    try:
+        options_of_verb = verbs.parser(verb).parse_args(words)
+    except KeyboardInterrupt:
+        return _refuse("stopped before anything was done")
     programs.guard()
     bytecode.guard()
     if isinstance(
@@ -95,7 +97,7 @@ def _do(verb: Verb, words: list[str]) -> int:
     except KeyboardInterrupt:
         return _refuse("stopped: the same command takes it up again")
     except BrokenPipeError:
-        started.stop_printing()
+        streams.stop_printing()
         return 0
     except Mistakes as exc:
         return _refuse("\n".join(exc.lines))
@@ -129,6 +131,8 @@ def _help(words: list[str]) -> int:
         return _show(_overview())
     name = words[0]
     if name == "pytest":
+        from reclaim import started  # noqa: PLC0415 (start-up)
+
         return started.show_pytests_help()
     for run in RUNS:
         if run.name == name:
@@ -143,6 +147,8 @@ def _overview() -> str:
 
 
 def _undo(given: argparse.Namespace) -> int:
+    from reclaim.engine import journal, undo  # noqa: PLC0415 (start-up)
+
     folder = _found(given, given.run_, journal.NAME)
     lines: list[str] = []
 
@@ -150,24 +156,31 @@ def _undo(given: argparse.Namespace) -> int:
         lines.append(text)
         _say(text)
 
-    is_whole = undo(folder, say, given.inventory, given.uri)
+    is_whole = undo.undo(folder, say, given.inventory, given.uri)
     if is_whole and not lines:
         _say("nothing is left to take back: every change of this run was taken back")
     return 0 if is_whole else 1
 
 
 def _verify(given: argparse.Namespace) -> int:
+    from reclaim.backups import verify  # noqa: PLC0415 (start-up)
+
     if not os.path.lexists(given.copy):
         raise ReclaimError(f"{given.copy}: there is no such file")
-    return 0 if verify(given.copy, _hypervisor(given), given.image, _say) else 1
+    return 0 if verify.verify(given.copy, _hypervisor(given), given.image, _say) else 1
 
 
 def _found(given: argparse.Namespace, name: str, holds: str = "") -> Path:
     """Return the run that the user calls *name*."""
+    from reclaim.record import runs  # noqa: PLC0415 (start-up)
+
     return runs.find(name, given.reports or home.reports(), holds)
 
 
 def _report(given: argparse.Namespace) -> int:
+    from reclaim.record import record  # noqa: PLC0415 (start-up)
+    from reclaim.report import page, publish  # noqa: PLC0415 (start-up)
+
     folders = [_found(given, name) for name in given.runs]
     if given.output is None and len(folders) > 1:
         raise ReclaimError("one page of several runs: name the page with --output FILE")
@@ -177,6 +190,9 @@ def _report(given: argparse.Namespace) -> int:
 
 
 def _diff(given: argparse.Namespace) -> int:
+    from reclaim.record import record  # noqa: PLC0415 (start-up)
+    from reclaim.report import compare  # noqa: PLC0415 (start-up)
+
     paths = [record.path_of(_found(given, name)) for name in (given.before, given.now)]
     before, now = map(record.read, paths)
     if paths[0].samefile(paths[1]):
@@ -195,6 +211,8 @@ def _diff(given: argparse.Namespace) -> int:
 
 
 def _index(given: argparse.Namespace) -> int:
+    from reclaim.report import archive  # noqa: PLC0415 (start-up)
+
     if given.keep is not None and given.keep < 1:
         raise ReclaimError(f"--keep {given.keep}: keep at least one run")
     reports = given.reports or home.reports()
@@ -204,6 +222,8 @@ def _index(given: argparse.Namespace) -> int:
 
 
 def _rules(given: argparse.Namespace) -> int:
+    from reclaim import rules  # noqa: PLC0415 (start-up)
+
     if given.json:
         return _show(rules.as_json(given.slugs))
     if not given.slugs:
@@ -212,6 +232,8 @@ def _rules(given: argparse.Namespace) -> int:
 
 
 def _inventory(given: argparse.Namespace) -> int:
+    from reclaim.inventories import verbs as inventory_verbs  # noqa: PLC0415 (start-up)
+
     def say(text: str) -> None:
         _say(printable(text))
 
@@ -222,18 +244,26 @@ def _inventory(given: argparse.Namespace) -> int:
 
 
 def _timer(given: argparse.Namespace) -> int:
+    from reclaim.timer import verb as timer_verb  # noqa: PLC0415 (start-up)
+
     return timer_verb.run(given, _say)
 
 
 def _merge(given: argparse.Namespace) -> int:
+    from reclaim.database import verb as database_verbs  # noqa: PLC0415 (start-up)
+
     return database_verbs.run_merge(given, _say, _warn)
 
 
 def _ask(given: argparse.Namespace) -> int:
+    from reclaim.database import verb as database_verbs  # noqa: PLC0415 (start-up)
+
     return database_verbs.run_ask(given, _say, _warn)
 
 
 def _new(given: argparse.Namespace) -> int:
+    from reclaim import scaffold  # noqa: PLC0415 (start-up)
+
     order = scaffold.Order(given.slug, given.title, given.handle, given.stage)
     scaffold.new(order, _say)
     return 0
@@ -267,7 +297,7 @@ def _show(text: object, end: str = "\n") -> int:
 
 def _print_no_more(exc: OSError) -> int:
     """Print nothing more to standard output. Return 0 if its reader is gone, and 2 if it takes nothing."""
-    started.stop_printing()
+    streams.stop_printing()
     if isinstance(exc, BrokenPipeError):
         return 0
     return _refuse(f"the output cannot be written: {trouble(exc)}")
@@ -364,6 +394,9 @@ def _declare_rules(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_new(parser: argparse.ArgumentParser) -> None:
+    from reclaim import scaffold  # noqa: PLC0415 (start-up)
+    from reclaim.requirement import STAGES  # noqa: PLC0415 (start-up)
+
     parser.add_argument("slug", metavar="SLUG", help="its name, such as disk-serial")
     parser.add_argument(
         "title",
@@ -380,6 +413,30 @@ def _declare_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage", metavar="STAGE", required=True, help=", ".join(STAGES)
     )
+
+
+def _declare_inventory(parser: argparse.ArgumentParser) -> None:
+    from reclaim.inventories import verbs as inventory_verbs  # noqa: PLC0415 (start-up)
+
+    inventory_verbs.declare(parser)
+
+
+def _declare_timer(parser: argparse.ArgumentParser) -> None:
+    from reclaim.timer import verb as timer_verb  # noqa: PLC0415 (start-up)
+
+    timer_verb.declare(parser)
+
+
+def _declare_merge(parser: argparse.ArgumentParser) -> None:
+    from reclaim.database import verb as database_verbs  # noqa: PLC0415 (start-up)
+
+    database_verbs.declare_merge(parser)
+
+
+def _declare_ask(parser: argparse.ArgumentParser) -> None:
+    from reclaim.database import verb as database_verbs  # noqa: PLC0415 (start-up)
+
+    database_verbs.declare_ask(parser)
 
 
 #: a new verb has a row here, in the group in which the help lists it
@@ -406,8 +463,18 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
                 _diff,
             ),
             Verb("index", "make index.html of all runs again", _declare_index, _index),
-            Verb("merge", database_verbs.MERGE, database_verbs.declare_merge, _merge),
-            Verb("ask", database_verbs.ASK, database_verbs.declare_ask, _ask),
+            Verb(
+                "merge",
+                "merge the runs of many hypervisors into one SQLite file",
+                _declare_merge,
+                _merge,
+            ),
+            Verb(
+                "ask",
+                "ask that file: who is silent, the worst, bytes, newly broken, or SQL",
+                _declare_ask,
+                _ask,
+            ),
         ),
     ),
     (
@@ -415,8 +482,8 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         (
             Verb(
                 "inventory",
-                inventory_verbs.HELP,
-                inventory_verbs.declare,
+                "write an inventory, check it, or explain what it means for a guest",
+                _declare_inventory,
                 _inventory,
             ),
             Verb(
@@ -434,7 +501,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             Verb(
                 "timer",
                 "audit on a schedule of systemd: install, remove, status",
-                timer_verb.declare,
+                _declare_timer,
                 _timer,
             ),
             Verb(
@@ -451,8 +518,11 @@ _BY_NAME = {verb.name: verb for _, group in GROUPS for verb in group}
 
 def _hypervisor(given: argparse.Namespace) -> Hypervisor | None:
     """The hypervisor whose guests' disks may be meant; None if the image is given and no libvirt answers."""
+    from reclaim.handles import hypervisor  # noqa: PLC0415 (start-up)
+    from reclaim.inventory import Inventory  # noqa: PLC0415 (start-up)
+
     try:
-        return connect(given.uri, None, Inventory(), readonly=True)
+        return hypervisor.connect(given.uri, None, Inventory(), readonly=True)
     except ReclaimError:
         if given.image is None or given.uri is not None:
             raise

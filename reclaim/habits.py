@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,10 @@ from reclaim.base.home import CHECKS, HOME, make_importable
 from reclaim.base.secret import redacted
 from reclaim.base.text import printable, some
 from reclaim.engine.run import Run
-from reclaim.record import runs
-from reclaim.record.record import Record
 from reclaim.requirement import catalogue
+
+if TYPE_CHECKING:
+    from reclaim.record.record import Record
 
 _CACHE = "reclaim keeps no cache: --lf reads the newest records of the reports"
 _AT_ONCE = (
@@ -271,6 +272,8 @@ def selects_nothing(run: Run, expression: str) -> str:
 
 def failed_before(run: Run, keys: Iterable[Key]) -> set[Key] | None:
     """Return those of *keys* whose newest verdict in the reports is a failure, or None if there is no earlier run."""
+    from reclaim.record import runs  # noqa: PLC0415 (start-up)
+
     newest: dict[Key, str] = {}
     for part in run.parts:
         uri = part.hypervisor.uri

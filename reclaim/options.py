@@ -97,6 +97,12 @@ GROUPS = (
                 ("fix",),
             ),
             Option(
+                "--parallel",
+                "with --restart: mend up to N guests side by side, if they share no image; each has its own way back",
+                {"metavar": "N", "type": int, "default": 1},
+                ("fix",),
+            ),
+            Option(
                 "--force",
                 "with --fix or --plan: fix even if another requirement must hold first; the report notes it",
                 _FLAG,

@@ -14,7 +14,6 @@ from reclaim.base.errors import ReclaimError
 from reclaim.base.text import printable
 from reclaim.engine.part import Options
 from reclaim.files import whole
-from reclaim.report import notify
 
 #: of each pair only one may be given, and why
 _EXCLUSIVE = (
@@ -53,6 +52,7 @@ def options_of(config: pytest.Config, metrics_file: Path | None) -> Options:
         backups=tuple(folder / path for path in option.backups),
         mode="fix" if option.fix else "plan" if option.plan else "audit",
         restart=option.restart,
+        parallel=option.parallel,
         force=option.force,
         boot_stopped=option.boot_stopped,
         prove=option.prove,
@@ -70,6 +70,8 @@ def options_of(config: pytest.Config, metrics_file: Path | None) -> Options:
 def _command_of_notice(option: Any) -> tuple[str, ...]:
     if option.notify is None:
         return ()
+    from reclaim.report import notify  # noqa: PLC0415 (start-up)
+
     try:
         return tuple(notify.expected(option.notify))
     except ReclaimError as exc:
@@ -96,6 +98,14 @@ def _expect_no_contradiction(option: Any) -> None:
     for first, second, why in _EXCLUSIVE:
         if getattr(option, first) and getattr(option, second):
             raise pytest.UsageError(f"{why}: give one of them")
+    if option.parallel < 1:
+        raise pytest.UsageError(f"--parallel {option.parallel}: give 1 or more")
+    if option.parallel > 1 and not option.restart:
+        raise pytest.UsageError("--parallel goes with --restart")
+    if option.parallel > 1 and option.boot_stopped:
+        raise pytest.UsageError(
+            "--boot-stopped starts guests one at a time, and --parallel several: give one of them"
+        )
     if option.keep is not None and option.keep < 1:
         raise pytest.UsageError(
             f"--keep {option.keep}: keep at least the run that is made now"

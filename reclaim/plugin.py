@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import libvirt
 import pytest
@@ -30,28 +30,24 @@ from reclaim.base.home import CHECKS
 from reclaim.base.text import counted, libvirt_words, printable, trouble
 from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.engine import engine as engines
-from reclaim.engine import reach, undo
+from reclaim.engine import reach
 from reclaim.engine.engine import Subject
 from reclaim.engine.part import Part
 from reclaim.engine.run import Run
 from reclaim.handles.guest import Guest
 from reclaim.processes import bytecode, programs
-from reclaim.report import (
-    html,
-    junit,
-    metrics,
-    notify,
-    run_json,
-    screen,
-    terminal,
-)
-from reclaim.report.publish import Pages
+from reclaim.report import junit, terminal
+from reclaim.report.attached import attach, attached
 from reclaim.requirement import Requirement, catalogue, requirement_of
+
+if TYPE_CHECKING:
+    from reclaim.engine.overlap import SideBySide
+    from reclaim.report.publish import Pages
 
 RUN = pytest.StashKey[Run]()
 SUBJECT = pytest.StashKey[Subject]()
 RESULT = pytest.StashKey[Result]()
-PAGES = pytest.StashKey[Pages]()
+PAGES: pytest.StashKey[Pages] = pytest.StashKey()
 TROUBLES = pytest.StashKey["list[str]"]()
 #: how --lf and --ff chose
 NOTICES = pytest.StashKey["list[str]"]()
@@ -71,6 +67,11 @@ PROGRESS = pytest.StashKey[terminal.Progress]()
 NOT_ALL_CHECKED = 6
 #: guests from which on their letters have no names: a fleet would take a screen for each twenty
 _NAMED = 100
+OVERLAP: pytest.StashKey[SideBySide] = pytest.StashKey()
+_STOPPED_AGAIN = (
+    "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
+    "the next run names them"
+)
 HELD = pytest.StashKey["list[tuple[pytest.Item, list[pytest.TestReport]]]"]()
 
 
@@ -121,6 +122,8 @@ def pytest_cmdline_main(
     """Write the file of --run-json at the end of the run, however it ends."""
     if not config.option.run_json or not _wants_checks(config):
         return (yield)
+    from reclaim.report import run_json  # noqa: PLC0415 (start-up)
+
     path: Path = config.invocation_params.dir / config.option.run_json
     try:
         run_json.begin(path)
@@ -144,6 +147,8 @@ def _write_end(
     config: pytest.Config, path: Path, status: int, errors: list[str]
 ) -> bool:
     """Write the file of --run-json. Return True if that failed, which is printed."""
+    from reclaim.report import run_json  # noqa: PLC0415 (start-up)
+
     option = config.option
     mode = "fix" if option.fix else "plan" if option.plan else "audit"
     run = config.stash.get(RUN, None)
@@ -193,6 +198,8 @@ def pytest_configure(config: pytest.Config) -> None:
             "reclaim: stopped before anything was judged", pytest.ExitCode.INTERRUPTED
         ) from exc
     if run.recorded:
+        from reclaim.report.publish import Pages  # noqa: PLC0415 (start-up)
+
         config.stash[PAGES] = Pages(config, run)
 
 
@@ -203,6 +210,8 @@ def _tell_early(text: str) -> None:
 
 def _tell_what_is_at_stake(run: Run) -> None:
     for part, record in (*run.interrupted, *run.elsewhere):
+        from reclaim.engine import undo  # noqa: PLC0415 (start-up)
+
         # a guest may be gone meanwhile: its rows report that
         with suppress(libvirt.libvirtError):
             for guest, state in undo.at_stake(record, part.hypervisor):
@@ -297,6 +306,8 @@ def _note_attempt(config: pytest.Config, run: Run | None) -> None:
     path = config.stash.get(METRICS, None)
     if path is None:
         return
+    from reclaim.report import metrics  # noqa: PLC0415 (start-up)
+
     success = run is not None and _is_empty(run)
     try:
         metrics.write(path, [], metrics.Attempt(datetime.now(timezone.utc), success))
@@ -553,8 +564,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if any(_subject(item) for item in session.items) or not run.is_collected:
         session.config.stash[PAGES].choose(len(session.items))
     else:
-        html.stand_down(session.config)
+        _stand_down(session.config)
         run.forget_record()
+
+
+def _stand_down(config: pytest.Config) -> None:
+    """Take pytest-html out of the run, so that it writes nothing."""
+    from reclaim.report import html  # noqa: PLC0415 (start-up)
+
+    html.stand_down(config)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -580,9 +598,13 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         return (yield)
     try:
         _look(session, run)
+        _begin_overlap(session, run)
         return (yield)
     finally:
-        _hear_nothing(session.config)
+        try:
+            _end_overlap(session.config)
+        finally:
+            _hear_nothing(session.config)
 
 
 def _look(session: pytest.Session, run: Run) -> None:
@@ -622,6 +644,34 @@ def _can_judge_ahead(session: pytest.Session, run: Run) -> bool:
     return len(reached) > 1 and not (changes or given.maxfail or given.usepdb)
 
 
+def _begin_overlap(session: pytest.Session, run: Run) -> None:
+    """Mend several guests side by side, if --parallel asks for that. A run that may stop early mends one at a time."""
+    given = session.config.option
+    if run.options.parallel < 2 or given.maxfail or given.usepdb:
+        return
+    from reclaim.engine.overlap import SideBySide  # noqa: PLC0415 (start-up)
+
+    rows = [
+        (_part(run, subject), requirement, subject)
+        for requirement, subject in _rows(session)
+    ]
+    overlap = session.config.stash[OVERLAP] = SideBySide(rows, run.options.parallel)
+    for line in overlap.start():
+        session.config.stash[PROGRESS].line(line)
+
+
+def _end_overlap(config: pytest.Config) -> None:
+    """Wait until every guest that is down is up again: none is left behind, also after Ctrl-C."""
+    overlap = config.stash.get(OVERLAP, None)
+    if overlap is not None:
+        try:
+            with _watch(config, "waiting for the guests that are being power-cycled"):
+                overlap.stop()
+        except KeyboardInterrupt:
+            config.stash.setdefault(NOTES, []).append(_STOPPED_AGAIN)
+            raise
+
+
 def _rows(session: pytest.Session) -> Iterator[tuple[Requirement, Subject]]:
     for item in session.items:
         subject = _subject(item)
@@ -635,6 +685,8 @@ def _finish_interrupted(run: Run, progress: terminal.Progress) -> None:
     for part, record in run.interrupted:
         carries_on = is_fix or not record.applied
         if is_fix or (run.options.boot_stopped and record.left_only_boots):
+            from reclaim.engine import undo  # noqa: PLC0415 (start-up)
+
             undo.finish(record, part.hypervisor, progress.line, carries_on=carries_on)
 
 
@@ -777,7 +829,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         pyfuncitem.stash[RESULT] = reach.row(part)
         return True
     with _uncaptured(config), _watch(config, _row(requirement, subject)):
-        pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
+        overlap = config.stash.get(OVERLAP, None)
+        if overlap is not None and overlap.has(requirement, subject):
+            pyfuncitem.stash[RESULT] = overlap.result(requirement, subject)
+        else:
+            pyfuncitem.stash[RESULT] = part.engine.run(requirement, subject)
     return True
 
 
@@ -839,7 +895,7 @@ def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
     ]
     if report.when != "call":
         return
-    html.attach(report, result)
+    attach(report, result)
     junit.name(item.config, report, result)
     report.outcome = result.verdict.outcome  # type: ignore[assignment]
     if report.outcome == "passed":
@@ -852,7 +908,7 @@ def _stamp(item: pytest.Item, report: pytest.TestReport) -> None:
 
 
 def pytest_report_teststatus(report: Any, config: pytest.Config) -> Any:
-    result = html.attached(report)
+    result = attached(report)
     if result is None or report.when != "call":
         return None
     category, letter, word = terminal.status(result.verdict)
@@ -927,7 +983,7 @@ def _finish_run(
     """See to the guests, report the rows that were held back, and write the record."""
     troubles = session.config.stash[TROUBLES]
     if exitstatus == pytest.ExitCode.USAGE_ERROR and not session.items:
-        html.stand_down(session.config)
+        _stand_down(session.config)
         run.forget_record()
     stopped = exitstatus in (
         pytest.ExitCode.INTERRUPTED,
@@ -943,10 +999,7 @@ def _finish_run(
             _wind_up(run, stopped=stopped)
     except KeyboardInterrupt:
         run.cut_short = run.stopped = True
-        troubles.append(
-            "reclaim: stopped again: some guests that this run stopped or started may not be as they were; "
-            "the next run names them"
-        )
+        troubles.append(_STOPPED_AGAIN)
     _hear_nothing(session.config)
     release(session.config)
     troubles += [f"reclaim: {trouble}" for trouble in _close(run)]
@@ -961,6 +1014,8 @@ def _finish_pages(session: pytest.Session, run: Run) -> None:
     lost = _heard(config, partial(_printed, run)) if config.option.json else ""
     others = [lost]
     if run.options.notify:
+        from reclaim.report import notify  # noqa: PLC0415 (start-up)
+
         words = list(run.options.notify)
         others += [
             _heard(config, partial(notify.notify, words, part)) for part in run.parts
@@ -1022,6 +1077,8 @@ def pytest_terminal_summary(
 ) -> None:
     run = config.stash.get(RUN, None)
     if run is not None and run.recorded:
+        from reclaim.report import screen  # noqa: PLC0415 (start-up)
+
         screen.summary(terminalreporter, run, int(exitstatus))
     for line in config.stash.get(TROUBLES, []):
         terminalreporter.write_line(printable(line), red=True)

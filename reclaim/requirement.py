@@ -23,6 +23,9 @@ STAGES: tuple[Stage, ...] = (
     "backup",
 )
 
+#: the slug of the row of a hypervisor that could not be reached (`reclaim.engine.reach`)
+REACH_SLUG = "reach-hypervisor"
+
 Check = Callable[..., str]
 Fixer = Callable[..., "list[Change]"]
 C = TypeVar("C", bound=Check)

@@ -12,16 +12,21 @@ from pathlib import Path
 import pytest
 
 from reclaim import options
-from reclaim.base import stdout, typed
+from reclaim.base import streams, typed
 from reclaim.base.home import CHECKS, HOME, PACKAGE
 from reclaim.base.text import printable, trouble
 from reclaim.habits import Start
-from reclaim.report import run_json
 
 _CONFIGURATION = PACKAGE / "run.ini"
 #: plugins of pytest that reclaim is made with, by the names of their entry points. Others are left out:
 #: a plugin that reorders or repeats tests must not get at guests
 _PLUGINS = ("metadata", "html", "pytest11.testinfra")
+#: parts of pytest for other tests than checks; their options are in `habits`, or for code that there is none of here.
+#: Importing them is a tenth of the start-up
+_UNUSED = ("doctest", "unittest", "subtests", "pastebin", "stepwise")
+#: a list of rows has no page, unless one of the others asks for it
+_LISTING = ("--co", "--collect-only")
+_OF_PAGE = ("--html", "--css", "--self-contained-html")
 
 
 def run(verb: str, words: list[str]) -> int:
@@ -31,7 +36,8 @@ def run(verb: str, words: list[str]) -> int:
         *("--rootdir", str(HOME)),
         *("--confcutdir", str(HOME)),
         "--disable-plugin-autoload",
-        *_loaded(),
+        *_loaded(words),
+        *(word for name in _UNUSED for word in ("-p", f"no:{name}")),
         *([] if verb == "audit" else [f"--{verb}"]),
         str(CHECKS),
     ]
@@ -56,12 +62,12 @@ def _started(start: Start, arguments: list[str]) -> int:
         print("reclaim: stopped before anything was judged", file=sys.stderr)  # noqa: T201
         return int(pytest.ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        stop_printing()
+        streams.stop_printing()
         return 1
     except (
         OSError
     ) as exc:  # from pytest's reporter: reclaim's own files have their lines
-        stop_printing()
+        streams.stop_printing()
         _refuse(f"the output cannot be written: {trouble(exc)}")
         return 1
     return status
@@ -69,8 +75,12 @@ def _started(start: Start, arguments: list[str]) -> int:
 
 def _note_refusal(start: Start, status: int) -> None:
     """Write the file of --run-json if the run ended before the plugin could do that."""
-    path = _file_named(start.words)
-    if path is None or not start.mistakes:
+    if not start.mistakes:
+        return
+    from reclaim.report import run_json  # noqa: PLC0415 (start-up)
+
+    path = _file_named(start.words, run_json.FLAG)
+    if path is None:
         return
     try:
         run_json.begin(path)
@@ -81,12 +91,12 @@ def _note_refusal(start: Start, status: int) -> None:
         _say(f"reclaim: {lost}")
 
 
-def _file_named(words: Sequence[str]) -> Path | None:
-    """Return the file that *words* of a command line name, which may be wrong otherwise; None if they name none."""
+def _file_named(words: Sequence[str], flag: str) -> Path | None:
+    """Return the file that *flag* names in *words*, which may be wrong otherwise; None if there is none."""
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False
     )
-    parser.add_argument(run_json.FLAG, dest="file", type=options.place)
+    parser.add_argument(flag, dest="file", type=options.place)
     before = words[: words.index("--")] if "--" in words else words
     try:
         known, _ = parser.parse_known_args(list(before))
@@ -105,35 +115,24 @@ def _say(text: str) -> None:
     print(printable(text), file=sys.stderr)  # noqa: T201
 
 
-def open_streams() -> None:
-    """Open the standard streams that are closed: a file or socket that is opened later would take their place."""
-    for number, mode in enumerate(("r", "w", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            # the lowest number that is free
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            name = ("stdin", "stdout", "stderr")[number]
-            if name == "stdout":
-                stdout.was_closed()
-            setattr(sys, name, os.fdopen(number, mode, closefd=False))
-
-
-def stop_printing() -> None:
-    """Print nowhere: the reader of a pipe is gone, as head(1) is after its lines."""
-    # https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def show_pytests_help() -> int:
     """Print the help of pytest with its own options and those of reclaim."""
-    arguments = [*_loaded(), "--disable-plugin-autoload", "--help"]
+    arguments = [*_loaded([]), "--disable-plugin-autoload", "--help"]
     return int(
         pytest.main(["-c", str(_CONFIGURATION), *arguments], plugins=[Start("audit")])
     )
 
 
-def _loaded() -> list[str]:
+def _loaded(words: Sequence[str]) -> list[str]:
+    """Return the options that load the plugins for a run with *words* behind its verb."""
     names = {entry.name for entry in metadata.entry_points(group="pytest11")}
+    if _only_lists(words):
+        names.discard("html")
     chosen = [name for name in _PLUGINS if name in names]
     return [word for name in (*chosen, "reclaim.asleep") for word in ("-p", name)]
+
+
+def _only_lists(words: Sequence[str]) -> bool:
+    """True if *words* ask for a list of the rows, and not for a page."""
+    flags = [word.partition("=")[0] for word in words]
+    return not {*_LISTING}.isdisjoint(flags) and {*_OF_PAGE}.isdisjoint(flags)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -122,8 +123,9 @@ class _Rule(NamedTuple):
     """A way of writing a secret; looked for only in text that has one of *signs*, in lower case."""
 
     signs: tuple[str, ...]
-    pattern: re.Pattern[str]
+    pattern: str
     shown: str | Callable[[re.Match[str]], str]
+    flags: int
 
 
 def _rule(
@@ -133,19 +135,23 @@ def _rule(
     flags: int = 0,
 ) -> _Rule:
     return _Rule(
-        tuple(signs.split()),
-        re.compile(pattern, re.IGNORECASE | re.VERBOSE | flags),
-        shown,
+        tuple(signs.split()), pattern, shown, re.IGNORECASE | re.VERBOSE | flags
     )
+
+
+@cache
+def _compiled(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    """Compile *pattern* when a text first needs it: together they take longer than the rest of a short command."""
+    return re.compile(pattern, flags)
 
 
 def _of_tool(tools: str, options: str) -> _Rule:
     """Return the rule for the value of any of *options* behind one of *tools*, up to the end of the line or a pipe."""
     signs = " ".join(re.findall(r"(?:^|\|)(\w+)", tools))
-    given = re.compile(rf"(?<=[ \t])((?:{options})[ \t=]{{0,3}})({_VALUE})")
+    given = rf"(?<=[ \t])((?:{options})[ \t=]{{0,3}})({_VALUE})"
 
     def shown(command: re.Match[str]) -> str:
-        return given.sub(_behind, command[0])
+        return _compiled(given).sub(_behind, command[0])
 
     return _rule(signs, rf"(?<!\w) (?:{tools}) (?=[ \t]) [^\n|]{{1,{_MOST}}}", shown)
 
@@ -346,18 +352,16 @@ def redacted(text: str) -> str:
     low = text.lower()
     for rule in _RULES:
         if any(map(low.__contains__, rule.signs)):
-            text = rule.pattern.sub(rule.shown, text)
+            text = _compiled(rule.pattern, rule.flags).sub(rule.shown, text)
     return text
 
 
-_SECRET_NAME = re.compile(
-    rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$", re.IGNORECASE
-)
+_SECRET_NAME = rf"(?:{_STRONG}|{_WEAK})(?!.*[_-](?:file|path|dir)$){_BEHIND}$"
 
 
 def names_secret(name: str) -> bool:
     """True if the setting *name* holds a secret, or the option *name* is followed by one."""
-    return bool(_SECRET_NAME.search(name))
+    return bool(_compiled(_SECRET_NAME, re.IGNORECASE).search(name))
 
 
 def redacted_arguments(arguments: Iterable[str]) -> list[str]:

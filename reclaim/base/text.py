@@ -53,6 +53,11 @@ def size(count: float) -> str:
     return f"{count / 1024:.1f} TiB"
 
 
+def dotted(number: int) -> str:
+    """Return libvirt's 9000000 as "9.0.0"."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return *number* with *noun*: "1 disk", "2 disks", "3 entries" with a *plural* that takes more than an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from testinfra.host import Host
+if TYPE_CHECKING:
+    from testinfra.host import Host
 
 
 class Place(Protocol):

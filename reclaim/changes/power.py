@@ -30,6 +30,7 @@ from reclaim.handles import started_by
 from reclaim.handles.console import Console, console
 from reclaim.handles.guest import Guest
 from reclaim.handles.health import Wellbeing, observe
+from reclaim.processes import worker
 
 T = TypeVar("T")
 
@@ -177,6 +178,10 @@ class PowerCycle:
 
     def _not_left_down(self, guest: Guest) -> None:
         """Bring the guest up after an interruption: once it is off, start it on the definition that booted."""
+        with worker.way_back():
+            self._bring_up(guest)
+
+    def _bring_up(self, guest: Guest) -> None:
         if guest.is_leaving:
             guest.hypervisor.progress(
                 f"{guest.name}: interrupted; waiting until it is off, to start it again"
@@ -229,7 +234,7 @@ class PowerCycle:
                 # a lock or an address of the QEMU before may be held a moment longer
                 if not left:
                     return f", and it does NOT start: {libvirt_words(exc)}{tail}"
-                time.sleep(_PAUSE)
+                worker.sleep(_PAUSE)
             except _NotBack as exc:
                 if not left or not exc.hopeless:
                     return f" and started, but {exc}{again.tail}"
@@ -285,18 +290,22 @@ def _distance(live: Definition, other: Definition) -> int:
 def _ask(guest: Guest, question: Callable[[libvirt.virDomain], T]) -> T:
     """Ask libvirt about the guest. If it hung up meanwhile, ask once more when it answers again.
 
-    QEMU goes on without libvirtd. A question must not mind being asked twice.
+    QEMU goes on without libvirtd. A question must not mind being asked twice. Another guest's thread may have
+    connected anew by the time that this one fails.
     """
+    hypervisor = guest.hypervisor
     for _ in range(_HANG_UPS):
+        connection = hypervisor.connection
         try:
             return question(guest.domain)
         except libvirt.libvirtError:
-            if not guest.hypervisor.is_cut_off:
+            if connection.isAlive() and not hypervisor.is_cut_off:
                 raise
-            guest.hypervisor.progress(
-                f"{guest.name}: libvirt closed the connection; connecting again"
-            )
-            guest.hypervisor.reconnect(_LIBVIRT_SECONDS)
+            if hypervisor.is_cut_off:
+                hypervisor.progress(
+                    f"{guest.name}: libvirt closed the connection; connecting again"
+                )
+                hypervisor.reconnect(_LIBVIRT_SECONDS)
     return question(guest.domain)
 
 
@@ -440,7 +449,7 @@ def _is_off_within(guest: Guest, seconds: float) -> bool:
     while is_active(guest):
         if time.monotonic() > deadline:
             return False
-        time.sleep(_PAUSE)
+        worker.sleep(_PAUSE)
     guest.is_leaving = False
     guest.forget()
     return True
@@ -523,7 +532,7 @@ def _wait_for_answer(guest: Guest, limit: int, deadline: float, said: Console) -
         guest.hypervisor.progress(
             f"{guest.name}: waiting for it to answer ({left:.0f} s left)"
         )
-        time.sleep(_PAUSE)
+        worker.sleep(_PAUSE)
 
 
 def _wait_until_well(
@@ -550,7 +559,7 @@ def _wait_until_well(
         guest.hypervisor.progress(
             f"{guest.name}: {missing[0] if missing else 'starting units'}"
         )
-        time.sleep(_PAUSE)
+        worker.sleep(_PAUSE)
 
 
 def answers(guest: Guest) -> bool:
@@ -595,5 +604,5 @@ def _stays_up(guest: Guest, seconds: float, said: Console) -> None:
             raise _NotBack(f"its boot came to an end: {line}", hopeless=True)
         if time.monotonic() > deadline:
             break
-        time.sleep(_PAUSE)
+        worker.sleep(_PAUSE)
     guest.forget()

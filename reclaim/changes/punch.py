@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import TYPE_CHECKING, ClassVar
 
-from reclaim.backups import backup
 from reclaim.base.errors import ChangeFailed, NotAssessable, ProbeError
 from reclaim.base.text import printable, size
 from reclaim.files import holes, replace
@@ -172,6 +171,8 @@ class SparseRewrite(_Copy):
                         "this filesystem does not support holes: a rewrite takes as much space"
                     )
                 replace.put_in_place(copy, new, self.spare)
+                from reclaim.backups import backup  # noqa: PLC0415 (start-up)
+
                 backup.rewritten(hypervisor, file_id(before), file_id(os.fstat(new)))
             except ChangeFailed as exc:
                 raise ChangeFailed(

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-
 from reclaim.base.text import printable
 from reclaim.base.verdict import Verdict
 from reclaim.database import questions
@@ -80,6 +78,12 @@ Sample = tuple[Family, Values, float]
 
 def write(connection: sqlite3.Connection, path: Path, given: Given) -> None:
     """Write the figures to *path*, whole or not at all, with mode 0644 as node_exporter needs it. Raises OSError."""
+    from prometheus_client import (  # noqa: PLC0415 (start-up)
+        CollectorRegistry,
+        Gauge,
+        generate_latest,
+    )
+
     registry = CollectorRegistry()
     gauges: dict[str, Gauge] = {}
     for family, values, value in _samples(connection, given):

@@ -9,29 +9,27 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reclaim.base import nearest
 from reclaim.base.errors import ReclaimError
 from reclaim.base.text import counted, printable
 from reclaim.database import (
     expected,
-    exported,
     output,
     parquet,
     questions,
     schema,
-    shown,
     sql,
 )
-from reclaim.database.merge import Merged, merge
 from reclaim.database.questions import Column, Given, Question, Row
 from reclaim.files import whole
-from reclaim.record import record
+from reclaim.record import results
+
+if TYPE_CHECKING:
+    from reclaim.database.merge import Merged
 
 Say = Callable[[str], None]
-MERGE = "merge the runs of many hypervisors into one SQLite file"
-ASK = "ask that file: who is silent, the worst, bytes, newly broken, or SQL"
 _INVENTORY = "the hypervisors that there should be: a file with a name a line, or JSON of `ansible-inventory --list`"
 
 
@@ -79,13 +77,15 @@ def _declare_inventory(parser: argparse.ArgumentParser, use: str) -> None:
 
 def run_merge(given: argparse.Namespace, say: Say, warn: Say) -> int:
     """Merge, and return the exit status: 1 if a file was refused."""
+    from reclaim.database import exported, merge, shown  # noqa: PLC0415 (start-up)
+
     path = given.into or schema.default()
     if given.inventory is not None and (given.page, given.metrics) == (None, None):
         raise ReclaimError("--inventory goes with --page or --metrics alone")
     names = expected.read(given.inventory) if given.inventory else None
     _expect_apart(path, given)
     try:
-        merged = merge(given.places, path, datetime.now(timezone.utc), warn)
+        merged = merge.merge(given.places, path, datetime.now(timezone.utc), warn)
     except KeyboardInterrupt:
         raise ReclaimError(
             f"stopped: nothing was merged, and {path} is as it was"
@@ -117,7 +117,7 @@ def _expect_place(flag: str, file: Path) -> None:
     if not os.path.isdir(file.parent):  # noqa: PTH112 (False for a name that is too long)
         raise ReclaimError(f"{flag} {file}: there is no folder {file.parent}")
     whole.expect_file(file)
-    if file.name == record.NAME:
+    if file.name == results.NAME:
         raise ReclaimError(f"{flag} {file}: this is the name of a record of a run")
 
 
@@ -222,6 +222,8 @@ def run_ask(given: argparse.Namespace, say: Say, warn: Say) -> int:
     names = expected.read(given.inventory) if given.inventory else None
     path = given.from_ or schema.default()
     if given.page is not None:
+        from reclaim.database import shown  # noqa: PLC0415 (start-up)
+
         _expect_apart(path, given)
         _write(path, given.page, shown.write, names, warn)
         say(printable(str(given.page)))

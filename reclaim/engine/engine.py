@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import libvirt
 
-from reclaim.backups.backup import Backup
-from reclaim.backups.job import Job
 from reclaim.base.errors import (
     ChangeFailed,
     JournalLost,
@@ -48,6 +48,10 @@ from reclaim.inventory import Waiver
 from reclaim.inventory.windows import Closed
 from reclaim.processes import worker
 from reclaim.requirement import Requirement, catalogue
+
+if TYPE_CHECKING:
+    from reclaim.backups.backup import Backup
+    from reclaim.backups.job import Job
 
 Mode = Literal["audit", "plan", "fix"]
 #: the requirement whose rows report disks that only QEMU's own arguments bring
@@ -175,6 +179,8 @@ class _Mending:
     result: Result
     #: the requirements that --force overruled, as the row reports them; "" without --force
     forced: str
+    #: the notes of its changes
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -189,6 +195,8 @@ class _Step:
     remark: str
     #: the answer of the change, empty if that was lost; None unless the change may be in force
     outcome: dict[str, str] | None = None
+    #: the journal has its outcome
+    is_written: bool = True
 
 
 class _End(Enum):
@@ -209,6 +217,8 @@ class Engine:
     restart: bool = False
     force: bool = False
     boot_stopped: bool = False
+    #: several guests are mended side by side (`reclaim.engine.overlap`)
+    overlaps: bool = False
     results: dict[_Key, Result] = field(default_factory=dict)
     #: judgements that were made before their turn, each with the seconds that it took
     _ahead: dict[_Key, tuple[Callable[[], Judgement], float]] = field(
@@ -220,8 +230,6 @@ class Engine:
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
     #: rows that need no change of their own, since another row's planned change mends them
     _mended_by_plan: set[_Key] = field(default_factory=set)
-    #: the notes of the changes of the fix under way
-    _notes: list[str] = field(default_factory=list)
     #: the changes of this run by their number in the journal, each with its row
     _records: dict[int, tuple[Result, ChangeRecord]] = field(default_factory=dict)
     _asked: list[_Asked] = field(default_factory=list)
@@ -236,6 +244,9 @@ class Engine:
     _booted: dict[Guest, int] = field(default_factory=dict)
     #: why such a guest could not be looked into, if it did not answer in time; else ""
     _slow: dict[Guest, str] = field(default_factory=dict)
+
+    #: who judges, journals or changes holds it. A power cycle lets go of it: then other guests have their turn
+    _hand: threading.Lock = field(default_factory=threading.Lock)
 
     def visit(self, guest: Guest) -> None:
         """Start *guest* if it is off and --boot-stopped was given. `leave` shuts it down again."""
@@ -324,9 +335,13 @@ class Engine:
 
     def run(self, requirement: Requirement, subject: Subject) -> Result:
         """Judge one requirement for one subject, and mend it if the mode allows that."""
+        with self._hand:
+            return self._run(requirement, subject)
+
+    def _run(self, requirement: Requirement, subject: Subject) -> Result:
         started = time.monotonic()
         if self._asked:
-            self.look_after()
+            self._look_after()
         # if this is interrupted there is no row
         judgement, seconds = self._judged(requirement, subject)
         result = self.result(requirement, subject)
@@ -387,6 +402,10 @@ class Engine:
 
     def look_after(self) -> None:
         """Start the guests again that were asked to shut down, did not in time, and are off by now."""
+        with self._hand:
+            self._look_after()
+
+    def _look_after(self) -> None:
         for asked in list(self._asked):
             try:
                 if power.is_active(asked.guest):
@@ -415,16 +434,47 @@ class Engine:
             result.take(Judgement(Verdict.FIXED, reason, result.evidence))
         self._look_again(asked.requirement, asked.subject)
 
+    @contextmanager
+    def _let_go(self) -> Iterator[None]:
+        """Let others judge and change meanwhile: only what belongs to one guest alone may be done in here."""
+        self._hand.release()
+        try:
+            yield
+        finally:
+            self._hand.acquire()
+
+    def _look_anew(self, guest: Guest) -> None:
+        """Look into *guest* while others have their turn. An error is kept, and its rows report it."""
+        if not self.overlaps:
+            return
+        with self._let_go(), suppress(libvirt.libvirtError, ProbeError):
+            if guest.can_be_looked_into:
+                guest.look_inside()
+
+    def put_in_order(self, guests: Sequence[Guest]) -> None:
+        """Put the rows into the order of *guests*, in which they would have been mended one after the other."""
+        order = {guest.name: number for number, guest in enumerate(guests)}
+        rows = sorted(
+            self.results.items(),
+            key=lambda row: order.get(row[1].guest or "", len(order)),
+        )
+        self.results = dict(rows)
+
     # The journal
 
     def _write_down(
         self, write: Callable[..., None], seq: int, *details: object
-    ) -> None:
-        """Write down the outcome of change *seq*. If the journal cannot be written, the run changes nothing more."""
+    ) -> bool:
+        """Write down the outcome of change *seq*. If the journal cannot be written, the run changes nothing more.
+
+        Return True if it was written.
+        """
         try:
             write(seq, *details)
         except JournalLost as exc:
             self.stopped = self.stopped or str(exc)
+            return False
+        return True
 
     def _why_stopped(self) -> str:
         """Return why the run changes nothing more: the whole reason for the first row, a short one for the others."""
@@ -461,6 +511,7 @@ class Engine:
         if self.restart and requirement.stage == "power" and subject.guest is not None:
             # the fleet was looked into hours ago, and the guest has to come back as it is now
             subject.guest.forget()
+            self._look_anew(subject.guest)
         changes = self._propose(requirement, subject, result)
         if not changes or self._withheld(subject, changes, result):
             return _End.NOT_APPLIED
@@ -495,7 +546,7 @@ class Engine:
         result = mending.result
         judgement = judge(requirement, subject)
         if judgement.verdict is Verdict.COMPLIANT:
-            notes = (f"was: {before}", mending.forced, *self._notes)
+            notes = (f"was: {before}", mending.forced, *mending.notes)
             evidence = _evidence(judgement.evidence, changes)
             result.take(Judgement(Verdict.FIXED, _joined(*notes), evidence))
         else:
@@ -511,7 +562,7 @@ class Engine:
         result = mending.result
         notes = ["the change was applied and did not help"]
         if before.partition(";")[0] != result.reason.partition(";")[0]:
-            notes = [f"was: {before}", *self._notes]
+            notes = [f"was: {before}", *mending.notes]
         if mending.forced:
             notes.insert(0, mending.forced)
         result.reason = "; ".join((result.reason, *notes))
@@ -607,7 +658,6 @@ class Engine:
 
     def _apply(self, mending: _Mending, changes: list[Change]) -> _End:
         """Journal and apply *changes* in their order. If one is not applied, take back those before it."""
-        self._notes = []
         steps: list[_Step] = []
         for change in changes:
             if isinstance(change, PowerCycle) and self._has_to_wait(mending, change):
@@ -623,7 +673,7 @@ class Engine:
             if end is not _End.APPLIED:
                 return end
             if self.stopped:
-                return self._end_unwritten(changes, change, mending.result)
+                return self._end_stopped(step, is_last=change is changes[-1])
         return _End.APPLIED
 
     def _has_to_wait(self, mending: _Mending, cycle: PowerCycle) -> bool:
@@ -692,7 +742,7 @@ class Engine:
     def _apply_step(self, step: _Step) -> _End:
         """Apply the change, and note its outcome in journal and row."""
         try:
-            outcome = step.change.apply(step.mending.subject.place)
+            outcome = self._made(step)
         except Refused as exc:
             self._note_refused(step, exc)
             return _End.REFUSED
@@ -703,7 +753,18 @@ class Engine:
             self._note_interrupted(step, exc)
             raise
         self._note_applied(step, outcome)
+        guest = step.mending.subject.guest
+        if guest is not None and isinstance(step.change, PowerCycle):
+            self._look_anew(guest)
         return _End.APPLIED
+
+    def _made(self, step: _Step) -> dict[str, str]:
+        """Apply the change. Other guests have their turn while this one goes down and comes back."""
+        subject = step.mending.subject
+        if subject.guest is None or not isinstance(step.change, PowerCycle):
+            return step.change.apply(subject.place)
+        with self._let_go():
+            return step.change.apply(subject.guest)
 
     def _note_interrupted(self, step: _Step, exc: BaseException) -> None:
         step.mending.result.failed = True
@@ -715,13 +776,13 @@ class Engine:
             self._write_down(self.journal.unknown, step.seq, reason)
 
     def _note_applied(self, step: _Step, outcome: dict[str, str]) -> None:
-        self._write_down(self.journal.done, step.seq, outcome)
+        step.is_written = self._write_down(self.journal.done, step.seq, outcome)
         step.record.applied = True
         step.outcome = outcome
         self.freed += int(outcome.get("freed", "0"))
         for note in (outcome.get("note"), step.remark):
             if note:
-                self._notes.append(printable(note))
+                step.mending.notes.append(printable(note))
         _forget_changed(step)
 
     def _note_refused(self, step: _Step, exc: Refused) -> None:
@@ -798,15 +859,15 @@ class Engine:
         result.failed = True
         return None
 
-    def _end_unwritten(
-        self, changes: list[Change], made: Change, result: Result
-    ) -> _End:
-        """Report that *made* was applied and cannot be written down: it may have been the last of *changes*."""
-        result.failed = True
-        if made is changes[-1]:
-            self._notes.append(
-                f"applied, but not recorded in the journal: {self._why_stopped()}"
-            )
+    def _end_stopped(self, step: _Step, *, is_last: bool) -> _End:
+        """Report that *step* was applied, and that nothing more is. It may be the one that cannot be written down."""
+        result = step.mending.result
+        result.failed = result.failed or not (is_last and step.is_written)
+        if is_last:
+            if not step.is_written:
+                step.mending.notes.append(
+                    f"applied, but not recorded in the journal: {self._why_stopped()}"
+                )
             return _End.APPLIED
         result.reason += f"; fixed in part: {self._why_stopped()}"
         return _End.NOT_APPLIED

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ class Journal:
     #: power cycles whose end was not seen
     _at_stake: set[int] = field(default_factory=set)
     _standing: dict[int, tuple[str, Change]] = field(default_factory=dict)
+    #: guests may be power-cycled side by side: a line is whole before the next begins
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def standing(self, uuid: str) -> list[tuple[int, Change]]:
         """Return the changes of this run to one guest that are applied and not undone, with their numbers."""
@@ -87,22 +90,23 @@ class Journal:
             ours.expect(uuid, change)
         except ValueError as exc:
             raise ChangeFailed(f"{guest}: {exc}") from exc
-        self.begin()
-        self._seq += 1
-        self._write(
-            {
-                "event": "intent",
-                "seq": self._seq,
-                "guest": guest,
-                "uuid": uuid,
-                "requirement": requirement,
-                "change": kinds.to_json(change),
-            }
-        )
-        self._standing[self._seq] = (uuid, change)
-        if isinstance(change, PowerCycle):
-            self._at_stake.add(self._seq)
-        return self._seq
+        with self._lock:
+            self.begin()
+            self._seq += 1
+            self._write(
+                {
+                    "event": "intent",
+                    "seq": self._seq,
+                    "guest": guest,
+                    "uuid": uuid,
+                    "requirement": requirement,
+                    "change": kinds.to_json(change),
+                }
+            )
+            self._standing[self._seq] = (uuid, change)
+            if isinstance(change, PowerCycle):
+                self._at_stake.add(self._seq)
+            return self._seq
 
     def done(self, seq: int, outcome: dict[str, str]) -> None:
         self._at_stake.discard(seq)
@@ -142,7 +146,8 @@ class Journal:
         }
         line = json.dumps(entry, ensure_ascii=True) + "\n"
         try:
-            _append(self.path, line.encode())
+            with self._lock:
+                _append(self.path, line.encode())
         except OSError as exc:
             raise JournalLost(
                 f"the journal cannot be written: {self.path}: {exc.strerror}"

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reclaim.engine.engine import Engine, Mode, Subject
 from reclaim.handles.guest import Guest
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import BackupNotes
-from reclaim.record import record
-from reclaim.space import fullness, measured
+
+if TYPE_CHECKING:
+    from reclaim.record import record
+    from reclaim.space import fullness, measured
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Options:
     backups: tuple[Path, ...] = ()
     mode: Mode = "audit"
     restart: bool = False
+    #: guests that are mended side by side
+    parallel: int = 1
     force: bool = False
     boot_stopped: bool = False
     prove: bool = False

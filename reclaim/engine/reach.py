@@ -7,7 +7,7 @@ from reclaim.base.verdict import Judgement, Result, Verdict
 from reclaim.changes.change import Change
 from reclaim.engine.engine import Subject
 from reclaim.engine.part import Part
-from reclaim.requirement import Requirement
+from reclaim.requirement import REACH_SLUG, Requirement
 
 
 def reach_hypervisor() -> str:
@@ -21,7 +21,7 @@ def _nothing() -> list[Change]:
 
 #: in no file of checks: no selection of requirements may hide it
 REACH = Requirement(
-    slug="reach-hypervisor",
+    slug=REACH_SLUG,
     title="The hypervisor can be reached",
     stage="access",
     check=reach_hypervisor,

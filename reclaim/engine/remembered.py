@@ -32,7 +32,7 @@ _Names = Annotated[list[_Name], Field(max_length=_MOST_NAMES)]
 
 
 class _MemoryPart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _Initramfs(_MemoryPart):

@@ -13,10 +13,10 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import libvirt
 
-from reclaim.backups import backup, job
 from reclaim.base.errors import (
     JournalLost,
     ProbeError,
@@ -27,14 +27,7 @@ from reclaim.base.errors import (
 from reclaim.base.home import SAFE
 from reclaim.base.text import counted, some
 from reclaim.changes.definition_change import DefinitionChange
-from reclaim.engine import (
-    declared,
-    document,
-    journal,
-    reach,
-    remembered,
-    several,
-)
+from reclaim.engine import declared, journal, reach, several
 from reclaim.engine.engine import Engine, Subject
 from reclaim.engine.journal import Journal, JournalRecord
 from reclaim.engine.part import Options, Part
@@ -53,9 +46,11 @@ from reclaim.handles.master import is_asking
 from reclaim.handles.node import Node
 from reclaim.inventory import BackupNotes, Inventory, read_file
 from reclaim.processes import worker
-from reclaim.record import record, results
+from reclaim.record import results
 from reclaim.requirement import Requirement, catalogue
-from reclaim.space import measured
+
+if TYPE_CHECKING:
+    from reclaim.backups.backup import Backup
 
 #: guests looked into at a time; libvirtd answers 5 calls of one client at once (max_client_requests)
 _AT_ONCE = 5
@@ -140,7 +135,8 @@ class Run:
         if options.inventory:
             file = read_file(options.inventory, catalogue())
             self.inventory_hypervisors = file.inventory.hypervisors
-        inventory = file.inventory if file is not None else Inventory()
+        # an empty one needs no validation, whose schema takes time to build
+        inventory = file.inventory if file is not None else Inventory.model_construct()
         hypervisors = self._hypervisors(inventory)
         several.expect_guests(hypervisors, options.guests)
         self.parts += map(self._part, hypervisors)
@@ -254,6 +250,8 @@ class Run:
             if not part.homeless:
                 self._made.append(part.folder)
             if self.options.mode != "fix":
+                from reclaim.engine import remembered  # noqa: PLC0415 (start-up)
+
                 remembered.recall(part)
             self._read_journals(part)
             if part.unreached:
@@ -408,11 +406,15 @@ class Run:
         """Shut *guest* down again, now that it is judged, if the run started it to look into it."""
         for part in self.parts:
             if guest.booted_by is not None and guest in part.guests:
+                from reclaim.space import measured  # noqa: PLC0415 (start-up)
+
                 measured.measure(part.hypervisor, [guest], part.storage, after=True)
                 part.engine.leave(guest)
 
     def measure(self, guests: Iterable[Guest], *, after: bool = False) -> None:
         """Count the bytes on the host, before anything is changed or *after*."""
+        from reclaim.space import measured  # noqa: PLC0415 (start-up)
+
         wanted = set(guests)
 
         def count(part: Part) -> None:
@@ -437,6 +439,9 @@ class Run:
 
     def _closed(self, part: Part, ended: datetime) -> Iterator[str]:
         """Make the record of *part*, and write it if there is a folder. Yield a line for each failure."""
+        from reclaim.engine import document, remembered  # noqa: PLC0415 (start-up)
+        from reclaim.record import record  # noqa: PLC0415 (start-up)
+
         try:
             part.engine.journal.end()
         except JournalLost as exc:
@@ -478,11 +483,13 @@ def _place(options: Options, hosts: Iterable[str | None]) -> str:
     return f"waiting for libvirt at {some(list(dict.fromkeys(places)), _TOLD)}"
 
 
-def _find_copies(folders: list[BackupNotes], part: Part) -> list[backup.Backup]:
+def _find_copies(folders: list[BackupNotes], part: Part) -> list[Backup]:
     """Find the copies and jobs of *part*. Return the copies that fit none of its disks."""
     backups = [*part.hypervisor.inventory.backup, *folders]
     if not backups:
         return []
+    from reclaim.backups import backup, job  # noqa: PLC0415 (start-up)
+
     copies = backup.find(part.hypervisor, backups, part.guests)
     part.copies = [_of(copy) for copy in copies.backups]
     part.jobs = [
@@ -508,7 +515,7 @@ def _folder_of_copies(path: Path) -> BackupNotes:
         raise ReclaimError(f"--backups {path}: {exc.strerror}") from exc
 
 
-def _of(copy: backup.Backup) -> Subject:
+def _of(copy: Backup) -> Subject:
     return Subject(copy.hypervisor, copy.guest, copy.disk, copy)
 
 

@@ -20,7 +20,7 @@ from testinfra.host import Host
 
 from reclaim.base.cached import kept
 from reclaim.base.errors import ProbeError, Unreachable
-from reclaim.base.text import last_words, libvirt_words
+from reclaim.base.text import dotted, last_words, libvirt_words
 from reclaim.definition import firmware, machine_type
 from reclaim.definition.domain import Definition, Element, parse_xml
 from reclaim.definition.machine_type import OfferedMachine
@@ -75,6 +75,9 @@ class Node:
     _sockets: Path | None = None
     # guests are looked into side by side
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reconnecting: threading.Lock = field(default_factory=threading.Lock)
+    #: guests that may start at the same time: each then takes longer
+    at_once: int = 1
     #: emulator -> why libvirt cannot use it, for those that were asked about
     _unusable: dict[str, str | None] = field(default_factory=dict)
     #: the time.monotonic() until which that figure serves
@@ -185,8 +188,14 @@ class Node:
     def reconnect(self, seconds: float) -> None:
         """Connect anew, trying for *seconds*; every guest has its domain on the new connection.
 
-        Raises ProbeError if libvirt does not answer.
+        If another thread does so meanwhile, its connection serves. Raises ProbeError if libvirt does not answer.
         """
+        lost = self.connection
+        with self._reconnecting:
+            if self.connection is lost:
+                self._connect_anew(seconds)
+
+    def _connect_anew(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -196,9 +205,10 @@ class Node:
                 if time.monotonic() > deadline:
                     why = f"libvirt closed the connection: {_words(exc)}"
                     raise ProbeError(f"{self.uri}: {why}") from exc
-                time.sleep(1)
-        self.connection = connection
+                worker.sleep(1)
+        # a guest must not have a domain of the old connection beside the new one
         self._reconnected(domains)
+        self.connection = connection
 
     def _connected(self) -> tuple[libvirt.virConnect, dict[str, libvirt.virDomain]]:
         """Return a new connection and its domains by UUID. Raises libvirtError, Unreachable, TimeoutError."""
@@ -315,7 +325,8 @@ class Node:
     def strain(self) -> float:
         """Return how many processes wait for each processor now, from 1 to _MOST_STRAIN; 1 if that cannot be read.
 
-        All that a guest does takes as many times longer. The figure is the load of the last minute (proc_loadavg(5)),
+        All that a guest does takes as many times longer; it is `at_once` at least.
+        The figure is the load of the last minute (proc_loadavg(5)),
         and serves for a minute.
         """
         if self.is_test_driver:
@@ -323,7 +334,7 @@ class Node:
         now = time.monotonic()
         if now >= self._strain_until:
             self._strain, self._strain_until = self._measured_strain(), now + 60
-        return self._strain
+        return max(self._strain, min(self.at_once, _MOST_STRAIN))
 
     def _measured_strain(self) -> float:
         try:
@@ -464,8 +475,3 @@ def folder_of(name: str) -> str:
     # libvirtd may give itself a name of any length
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{folder[: _LONGEST - 17]}-{digest}"
-
-
-def dotted(number: int) -> str:
-    """Return libvirt's 9000000 as "9.0.0"."""
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from xml.sax.saxutils import quoteattr
+from html import escape
 
 import libvirt
 
@@ -17,7 +17,7 @@ def leave(domain: libvirt.virDomain, run: str) -> None:
     with contextlib.suppress(libvirt.libvirtError):
         domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-            f"<booted run={quoteattr(run)}/>",
+            f'<booted run="{escape(run)}"/>',
             "reclaim",
             URI,
             libvirt.VIR_DOMAIN_AFFECT_LIVE,
@@ -37,4 +37,4 @@ def is_of(domain: libvirt.virDomain, run: str) -> bool:
         ):
             return False
         raise
-    return f"run={quoteattr(run)}" in str(xml).replace("'", '"')
+    return f'run="{escape(run)}"' in str(xml).replace("'", '"')

@@ -16,7 +16,6 @@ from reclaim.base.cached import once
 from reclaim.base.errors import Withheld
 from reclaim.base.text import size
 from reclaim.definition.domain import Definition
-from reclaim.inside.boot.loaders import why_not_all_of_boot
 from reclaim.inside.facts import Facts, Kernel
 from reclaim.inside.filesystems import filesystems
 from reclaim.inside.fstab import is_renamed_by_bus
@@ -77,6 +76,10 @@ def named_images(facts: Facts) -> list[tuple[str, Kernel]]:
 
 def why_not_known(definition: Definition, facts: Facts) -> str | None:
     """Return the reason why reclaim does not know the modules of the kernels that the guest boots; None if it does."""
+    from reclaim.inside.boot.loaders import (  # noqa: PLC0415 (start-up)
+        why_not_all_of_boot,
+    )
+
     given = definition.root.findtext("os/kernel")
     if given and not _is_built_in(facts, modules(definition)):
         return (

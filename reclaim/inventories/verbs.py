@@ -20,7 +20,6 @@ from reclaim.requirement import catalogue
 
 #: the inventory that is meant if none is named
 _FILE = Path("inventory.toml")
-HELP = "write an inventory, check it, or explain what it means for a guest"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ Seconds = Annotated[Whole, Field(ge=1, le=86_400)]
 class Table(BaseModel):
     """A table of TOML: a key that it does not know is a mistake."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Scoped(Table):

@@ -141,7 +141,7 @@ class GuestNotes(Scoped):
 
 
 #: one for all: making it costs more than judging a disk
-NO_NOTES = GuestNotes()
+NO_NOTES = GuestNotes.model_construct()
 
 
 class BackupNotes(Scoped):
@@ -186,7 +186,9 @@ class Setting(NamedTuple):
 class Inventory(Table):
     """The file that --inventory names: facts that reclaim cannot see, and what it may do."""
 
-    policy: Policy = Field(default=Policy(), description="The policy, for all guests.")
+    policy: Policy = Field(
+        default=Policy.model_construct(), description="The policy, for all guests."
+    )
     guest: dict[str, GuestNotes] = Field(
         default={},
         description="Notes on guests, each by its name or a glob. For each key the most specific table counts.",

@@ -5,8 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import (
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import NoReturn, TypeVar
 
@@ -28,12 +35,21 @@ class Stopped(BaseException):
 
 
 class _Worker(threading.Thread):
-    """A thread that ends at its next `sleep` or `expect_wanted` once `over` is set. No process waits for it."""
+    """A thread that ends at its next `sleep` or `expect_wanted` once `over` is set. No process waits for it.
 
-    def __init__(self, work: Callable[[], None], over: threading.Event) -> None:
+    On the way back (`way_back`) it ends once `again` is set.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], None],
+        over: threading.Event,
+        again: threading.Event | None = None,
+    ) -> None:
         super().__init__(name="worker", daemon=True)
         self._work = work
         self.over = over
+        self.again = again or over
 
     def run(self) -> None:
         try:
@@ -56,6 +72,50 @@ def expect_wanted() -> None:
     worker = threading.current_thread()
     if isinstance(worker, _Worker) and worker.over.is_set():
         raise Stopped
+
+
+@contextmanager
+def way_back() -> Iterator[None]:
+    """Let a worker that is to end wait once more, until it is stopped a second time: as after a first Ctrl-C."""
+    worker = threading.current_thread()
+    if not isinstance(worker, _Worker):
+        yield
+        return
+    before, worker.over = worker.over, worker.again
+    try:
+        yield
+    finally:
+        worker.over = before
+
+
+class Crew:
+    """Workers that all do the same work, until each has ended by itself or all are stopped."""
+
+    def __init__(self, work: Callable[[], None], number: int) -> None:
+        self._over, self._again = threading.Event(), threading.Event()
+        self._workers = [_Worker(work, self._over, self._again) for _ in range(number)]
+
+    def start(self) -> None:
+        for worker in self._workers:
+            worker.start()
+
+    @property
+    def is_at_work(self) -> bool:
+        return any(worker.is_alive() for worker in self._workers)
+
+    def stop(self) -> None:
+        """Stop the workers, and wait for the ways back that they are on, however long these take.
+
+        If a signal raises here, the ways back are stopped too, and it is raised once they have ended.
+        """
+        self._over.set()
+        try:
+            while self.is_at_work:
+                time.sleep(_LOOK_SECONDS)
+        except BaseException:
+            self._again.set()
+            _join(self._workers)
+            raise
 
 
 def each(

@@ -19,7 +19,7 @@ class Outcome(BaseModel):
     A count that records of schema 1 do not contain is null there, and so is `went_wrong` if it depends on one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     #: the exit status that this hypervisor alone would give the run
     status: Status

@@ -34,11 +34,13 @@ Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
 class _RunPart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 #: of these a record has many: without a dict and a set for each they take a third of the memory
-_many = dataclass(config=ConfigDict(extra="forbid"), frozen=True, slots=True)
+_many = dataclass(
+    config=ConfigDict(extra="forbid", defer_build=True), frozen=True, slots=True
+)
 
 
 class RunFacts(_RunPart):

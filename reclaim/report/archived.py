@@ -10,7 +10,7 @@ from reclaim.base.verdict import Verdict
 
 
 class _Kept(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Delta(_Kept):

@@ -19,7 +19,15 @@ from reclaim.report.findings import depends
 from reclaim.report.summary import is_of_samples, waits_for_power
 
 _MODES = ("--plan", "--fix", "--restart", "--force")
-_PLACES = ("--guests", "--html", "--junitxml", "--junit-xml", "--metrics", "--notify")
+_PLACES = (
+    "--guests",
+    "--html",
+    "--junitxml",
+    "--junit-xml",
+    "--metrics",
+    "--notify",
+    "--parallel",
+)
 #: those of them without a value
 _FLAGS = (*_MODES, "--json")
 #: options whose value is a path, which is relative to the folder in which the run was started

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from reclaim.base.text import printable, size
 from reclaim.base.verdict import Verdict
-from reclaim.engine.reach import REACH
 from reclaim.record.record import Record, Row
+from reclaim.requirement import REACH_SLUG
 
 #: with one of these a run does not judge everything, so a guest that it lacks is not gone
 _NARROW = (
@@ -104,7 +104,7 @@ def compare(earlier: Sequence[Record], now: Record) -> Comparison:
     for row in now.results:
         keys = keys_of(row, paths, alone)
         before = next((verdicts[key] for key in keys if key in verdicts), None)
-        if row.requirement == REACH.slug and earlier and earlier[0].hypervisor.reached:
+        if row.requirement == REACH_SLUG and earlier and earlier[0].hypervisor.reached:
             before = Verdict.COMPLIANT  # which has no row
         comparison.add(Turn(row, before))
     if not earlier:

@@ -23,6 +23,7 @@ from reclaim.files import whole
 from reclaim.record import record
 from reclaim.record.record import Record, RecordedChange
 from reclaim.report import page
+from reclaim.report.attached import attached
 from reclaim.report.page import View
 from reclaim.requirement import catalogue
 
@@ -31,7 +32,6 @@ NAME = "rows.html"
 MOST = 2000
 #: characters of a change that its cell shows; the folded part below the row has all of it
 _CELL = 240
-_ATTACHED = "_reclaim_result"
 #: the attribute in which pytest-html's plugin keeps the path that it writes to
 _PLACE = "_report_path"
 #: the stylesheet beside a page that is not self-contained
@@ -47,16 +47,6 @@ _COLUMNS = {
     "change": "Before → after",
     "duration": "Duration",
 }
-
-
-def attach(report: pytest.TestReport, result: Result) -> None:
-    """Let the hooks below find the result behind a report."""
-    setattr(report, _ATTACHED, result)
-
-
-def attached(report: Any) -> Result | None:
-    result = getattr(report, _ATTACHED, None)
-    return result if isinstance(result, Result) else None
 
 
 class Rows:

@@ -11,15 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
-
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from typing import TYPE_CHECKING
 
 from reclaim.base.verdict import Verdict
 from reclaim.files import whole
 from reclaim.record.record import Record
 from reclaim.report import summary
 from reclaim.report.summary import Standing
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 #: bytes of a file that is read back: the figures of a hypervisor take about 4 KiB
 _MOST = 4 * 1024 * 1024
@@ -118,6 +119,8 @@ def write(path: Path | None, records: Sequence[Record], attempt: Attempt) -> Non
     """
     if path is None:
         return
+    from prometheus_client import generate_latest  # noqa: PLC0415 (start-up)
+
     samples = dict(_kept(_read(path), records))
     samples.update(_of_attempt(attempt))
     for record in records:
@@ -131,12 +134,14 @@ Samples = dict[tuple[str, Values], float]
 
 def _read(path: Path) -> Samples:
     """Return the samples of the file at *path* that are ours; none if it is not there, or no such file."""
+    from prometheus_client import parser  # noqa: PLC0415 (start-up)
+
     samples: Samples = {}
     # another file than ours is overwritten, as it always was; the parser raises ValueError for a mistake, and
     # IndexError or KeyError for a line that is torn
     with suppress(OSError, ValueError, LookupError):
         text = whole.read(path, _MOST).decode("utf-8")
-        for metric in text_string_to_metric_families(text):
+        for metric in parser.text_string_to_metric_families(text):
             family = FAMILIES.get(metric.name.removeprefix("reclaim_"))
             names = labels_of(family) if family else ()
             for sample in metric.samples:
@@ -235,6 +240,8 @@ def _next_end_of_waiver(record: Record) -> datetime | None:
 
 def _registry(samples: Samples) -> CollectorRegistry:
     """Return a registry with *samples*. A metric without samples is absent: 0 would be a figure."""
+    from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415 (start-up)
+
     registered = CollectorRegistry()
     for family in FAMILIES.values():
         chosen = [

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeVar
-
-import jinja2
-import markupsafe
-from markupsafe import Markup, escape
+from typing import TYPE_CHECKING, TypeVar
 
 from reclaim.base.text import counted, printable, size
 from reclaim.base.typed import command
@@ -27,6 +23,10 @@ from reclaim.report.pictures import Glass, Level
 from reclaim.report.summary import Standing
 from reclaim.report.waiting import waiting
 from reclaim.requirement import Requirement, catalogue
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
 
 NAME = "report.html"
 #: rows of a table that a browser lays out at a time; rows off the screen wait
@@ -360,6 +360,8 @@ def render(view: View) -> Iterator[str]:
 @cache
 def asset(name: str) -> Markup:
     """Return a file of the templates' folder that goes into a page as it is."""
+    from markupsafe import Markup  # noqa: PLC0415 (start-up)
+
     path = Path(__file__).with_name("templates") / name
     return Markup(path.read_text(encoding="utf-8"))  # noqa: S704 - our own
 
@@ -386,6 +388,8 @@ def _hashes(texts: Sequence[str]) -> str:
 
 @cache
 def environment() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415 (start-up)
+
     jinja = jinja2.Environment(
         loader=jinja2.PackageLoader("reclaim.report"),
         autoescape=True,
@@ -433,9 +437,11 @@ def _shown(text: str | None) -> str:
     return printable(text) if text else ""
 
 
-def _dotted(name: str) -> markupsafe.Markup:
+def _dotted(name: str) -> Markup:
     """Return a host or guest *name* as HTML that breaks behind its dots before it breaks within a word."""
-    return markupsafe.Markup("<wbr>").join(re.findall(r"[^.]*\.+|[^.]+", _shown(name)))
+    from markupsafe import Markup  # noqa: PLC0415 (start-up)
+
+    return Markup("<wbr>").join(re.findall(r"[^.]*\.+|[^.]+", _shown(name)))
 
 
 def _size(count: int | None) -> str:
@@ -462,6 +468,8 @@ def chunks(items: Sequence[T], length: int) -> Iterator[Sequence[T]]:
 
 def prose(text: str) -> Markup:
     """Return a docstring as markup: text between backticks is code."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 (start-up)
+
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 

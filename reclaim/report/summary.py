@@ -9,10 +9,8 @@ from enum import Enum
 
 from reclaim.base.text import counted, size
 from reclaim.base.verdict import Verdict
-from reclaim.handles import scsi
 from reclaim.record.record import Record, Row, Storage
 from reclaim.requirement import catalogue
-from reclaim.space.backlog import tolerated
 
 #: freed space reaches the host only if all of these hold, so a run that leaves one out cannot promise that
 ROAD = ("disk-discard", "disk-bus", "disc-max", "fstrim-timer")
@@ -56,6 +54,8 @@ def is_of_backup(row: Row) -> bool:
 
 def is_by_rule(row: Row) -> bool:
     """True if *row* is a finding about a bus through which discards pass as well as through scsi."""
+    from reclaim.handles import scsi  # noqa: PLC0415 (start-up)
+
     reason = row.reason or ""
     is_of_rule = scsi.BY_RULE in reason or scsi.OF_DISK_BUS in reason
     return row.verdict is Verdict.NONCOMPLIANT and is_of_rule
@@ -91,6 +91,8 @@ def reclaimable(disk: Storage) -> int | None:
 
     Records of older versions lack that count: then it is the bytes that the host holds beyond the guest's need.
     """
+    from reclaim.space.backlog import tolerated  # noqa: PLC0415 (start-up)
+
     used = disk.used
     if disk.reclaimable_after is not None:
         spare = disk.reclaimable_after

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-from wcwidth import wcswidth, wcwidth
-
 
 def columns_of(text: str) -> int:
     """Return the columns that *text* takes. A control character takes none."""
+    if text.isascii():
+        return sum(map(str.isprintable, text))
+    from wcwidth import wcswidth, wcwidth  # noqa: PLC0415 (start-up)
+
     width = wcswidth(text)
     return width if width >= 0 else sum(max(wcwidth(sign), 0) for sign in text)
 
@@ -17,6 +19,8 @@ def clip(text: str, columns: int | None) -> str:
     """Return *text* as far as *columns* of the terminal hold it. A wide character takes two."""
     if columns is None or columns_of(text) <= columns:
         return text
+    from wcwidth import wcwidth  # noqa: PLC0415 (start-up)
+
     kept, width = "", 1
     for character in text:
         width += max(wcwidth(character), 0)

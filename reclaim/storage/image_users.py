@@ -633,6 +633,46 @@ def users_of(
     return [other.use for other, _ in survey.touching(file)]
 
 
+@dataclass
+class Holdings:
+    """The images of one guest, by identity, and the devices and disks that they lie on."""
+
+    images: set[str] = field(default_factory=set)
+    below: set[str] = field(default_factory=set)
+    same: set[str] = field(default_factory=set)
+    #: the chain of one of its images is not known: it may share any
+    is_unclear: bool = False
+
+    def shares_with(self, other: Holdings) -> bool:
+        """True if both have an image, a base or a device in common, or it is not known that they have none."""
+        return (
+            self.is_unclear
+            or other.is_unclear
+            or not self.images.isdisjoint(other.images | other.below)
+            or not self.below.isdisjoint(other.images)
+            or not self.same.isdisjoint(other.same)
+        )
+
+
+def holdings(hypervisor: Node) -> dict[str, Holdings]:
+    """Return the holdings of every guest by name. Media that are only read, as a CD, and firmware are nobody's.
+
+    Raises ProbeError and libvirtError if the images of a guest cannot be found out.
+    """
+    survey = Survey.of(hypervisor)
+    held: dict[str, Holdings] = {}
+    for used in chain.from_iterable(survey.found.values()):
+        if used.use.boots or not (used.use.writes or used.use.depth):
+            continue
+        own = held.setdefault(used.use.guest, Holdings())
+        own.images.add(used.key)
+        own.below |= used.node.below
+        own.same |= {used.node.same} - {""}
+    for use, _ in survey.unclear:
+        held.setdefault(use.guest, Holdings()).is_unclear = True
+    return held
+
+
 def _identity(status: os.stat_result) -> str:
     """Return the identity of a file or device of this machine, as `_LOOK` finds it."""
     if stat.S_ISBLK(status.st_mode):

@@ -22,7 +22,15 @@ from reclaim.timer.install import Say
 from reclaim.timer.units import ScheduledRun
 
 #: options of a run that a timer does not take: the mode is --mode, and no timer stops guests
-_LEFT_OUT = ("--plan", "--fix", "--restart", "--force", "--json", "--run-json")
+_LEFT_OUT = (
+    "--plan",
+    "--fix",
+    "--restart",
+    "--parallel",
+    "--force",
+    "--json",
+    "--run-json",
+)
 _ACTIONS = ("install", "remove", "status")
 
 

@@ -97,6 +97,15 @@ def test_an_inventory_that_is_not_text(tmp_path: Path) -> None:
     [
         pytest.param(("--restart",), ("--restart", "--fix"), id="restart without fix"),
         pytest.param(("--plan", "--restart"), ("--restart", "--fix"), id="restart with plan"),
+        pytest.param(("--fix", "--parallel", "2"), ("--parallel", "--restart"), id="parallel without restart"),
+        pytest.param(
+            ("--fix", "--restart", "--parallel", "0"), ("--parallel 0", "1 or more"), id="parallel to nothing"
+        ),
+        pytest.param(
+            ("--fix", "--restart", "--boot-stopped", "--parallel", "2"),
+            ("--parallel", "--boot-stopped"),
+            id="parallel with starts one at a time",
+        ),
         pytest.param(("--force",), ("--force", "--fix"), id="force without fix"),
         pytest.param(("--fix", "--plan"), ("--fix", "--plan"), id="fix with plan"),
         pytest.param(("--prove", "--definitions-only"), ("--prove", "--definitions-only"), id="prove without a look"),

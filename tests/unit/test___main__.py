@@ -18,7 +18,10 @@ import pytest
 from reclaim import __main__ as entry
 from reclaim import __version__, options, scaffold, verbs
 from reclaim.__main__ import main
+from reclaim.backups import verify as verifying
 from reclaim.base.errors import ReclaimError
+from reclaim.engine import undo as undoing
+from reclaim.handles import hypervisor as hypervisors
 from reclaim.processes import bytecode, programs
 from reclaim.requirement import STAGES, catalogue
 from tests import records
@@ -185,7 +188,7 @@ def test_the_guards_come_before_anything_is_done(monkeypatch: pytest.MonkeyPatch
     called: list[str] = []
     monkeypatch.setattr(programs, "guard", lambda: called.append("programs"))
     monkeypatch.setattr(bytecode, "guard", lambda: called.append("bytecode"))
-    monkeypatch.setattr(entry, "undo", lambda *_arguments: called.append("undo"))
+    monkeypatch.setattr(undoing, "undo", lambda *_arguments: called.append("undo"))
     main(["undo", str(tmp_path)])
     assert called == ["programs", "bytecode", "undo"]
 
@@ -201,7 +204,7 @@ def test_undo_is_given_its_options(
         say("one\x1b: back\nand more")
         return is_whole
 
-    monkeypatch.setattr(entry, "undo", undo)
+    monkeypatch.setattr(undoing, "undo", undo)
     ended = _ended(capsys, "undo", tmp_path, "--inventory", "i.toml", "--uri", "test:///x")
     assert ended == (status, "one\\x1b: back\nand more\n", "")
     assert given == [tmp_path, Path("i.toml"), "test:///x"]
@@ -212,7 +215,7 @@ def test_undo_is_given_its_options(
 def test_an_undo_with_nothing_left_is_not_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(entry, "undo", lambda *_arguments: True)
+    monkeypatch.setattr(undoing, "undo", lambda *_arguments: True)
     status, out, _ = _ended(capsys, "undo", tmp_path)
     assert (status, out) == (0, "nothing is left to take back: every change of this run was taken back\n")
 
@@ -230,7 +233,7 @@ def test_a_trouble_is_one_line_and_status_2(
     def fail(*_arguments: object) -> bool:
         raise error
 
-    monkeypatch.setattr(entry, "undo", fail)
+    monkeypatch.setattr(undoing, "undo", fail)
     status, out, err = _ended(capsys, "undo", ROOT)
     assert (status, out) == (2, "")
     assert err.startswith("reclaim: ")
@@ -335,7 +338,7 @@ def test_a_copy_is_compared_with_the_hypervisor_that_is_named(
         given.append(arguments[:3])
         return is_same
 
-    monkeypatch.setattr(entry, "verify", verify)
+    monkeypatch.setattr(verifying, "verify", verify)
     uri = node(tmp_path, domain_xml(disk_xml()))
     assert _ended(capsys, "verify-backup", "/", "--uri", uri)[0] == status
     [(copy, hypervisor, image)] = given
@@ -354,8 +357,8 @@ def test_without_a_libvirt_an_image_that_is_named_suffices(
         given.append(arguments[:3])
         return True
 
-    monkeypatch.setattr(entry, "verify", verify)
-    monkeypatch.setattr(entry, "connect", fail)
+    monkeypatch.setattr(verifying, "verify", verify)
+    monkeypatch.setattr(hypervisors, "connect", fail)
     assert _ended(capsys, "verify-backup", "/", "--image", "/images/a")[0] == 0
     assert given == [("/", None, "/images/a")]
     for more in ([], ["--image", "/images/a", "--uri", "qemu:///system"]):

@@ -27,7 +27,7 @@ from reclaim.engine.run import Run
 from reclaim.handles.guest import Disk
 from reclaim.inventory import Inventory, Policy
 from reclaim.processes import bytecode, programs
-from reclaim.report import html
+from reclaim.report import html, publish
 from reclaim.requirement import catalogue
 from tests.command import FLEET
 from tests.support import ROOT, disk_xml, domain_xml, engine, opened, requirement
@@ -195,7 +195,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quiet")
 def test_a_run_is_opened_and_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "Pages", lambda _config, run: ("pages of", run))
+    monkeypatch.setattr(publish, "Pages", lambda _config, run: ("pages of", run))
     config = _config(ROOT, "checks/", uri=FLEET, reports=tmp_path / "reports")
     plugin.pytest_configure(config)
     made = config.stash[plugin.RUN]

@@ -15,7 +15,8 @@ from lxml import html as lxml_html
 from reclaim.base.verdict import ChangeRecord, Result, Verdict
 from reclaim.record import record
 from reclaim.report import html
-from reclaim.report.html import Rows, attach, attached, escaped, stand_down
+from reclaim.report.attached import attach, attached
+from reclaim.report.html import Rows, escaped, stand_down
 from tests import records
 from tests.hostile import TAG
 from tests.records import DIFF, row
