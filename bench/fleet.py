@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +55,9 @@ def main() -> int:
         uri = arguments.uri
         if uri is None:
             path = folder / "guests.xml"
-            path.write_bytes(typical(arguments.guests))
+            path.write_text(
+                f"<node>{''.join(typical(arguments.guests))}</node>", encoding="utf-8"
+            )
             uri = f"test://{path}"
         ratio = _own_work(uri)
         mebibytes, seconds = _whole_run(folder, arguments.fleet)
@@ -66,8 +68,8 @@ def main() -> int:
     return 0 if ratio <= TARGET and mebibytes < TARGET_MIB else 1
 
 
-def typical(guests: int) -> bytes:
-    """A node file for libvirt's test driver with typical guests."""
+def typical(guests: int, kind: str = "test") -> Iterator[str]:
+    """Yield the definitions of typical guests, of the type that a driver of libvirt takes."""
     port = (
         "<controller type='pci' index='{0}' model='pcie-root-port'><model name='pcie-root-port'/>"
         "<target chassis='{0}' port='0x{1:x}'/>"
@@ -77,15 +79,14 @@ def typical(guests: int) -> bytes:
         port.format(index, 15 + index, index % 8) for index in range(1, _PORTS + 1)
     )
     text = GUEST.read_text(encoding="utf-8").replace("PORTS", ports)
-    root = etree.Element("node")
     for number in range(guests):
         domain = etree.fromstring(text.replace("NAME", f"guest-{number:05}").encode())
         uuid = domain.find("uuid")
         if uuid is None:
             raise SystemExit(f"{GUEST}: no uuid")
         uuid.text = f"00000000-0000-4000-8000-{number:012x}"
-        root.append(domain)
-    return etree.tostring(root)
+        domain.set("type", kind)
+        yield etree.tostring(domain, encoding="unicode")
 
 
 def _own_work(uri: str) -> float:
