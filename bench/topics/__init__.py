@@ -7,7 +7,7 @@ from importlib import import_module
 from bench.page import Topic
 
 #: in the order of the page
-NAMES: tuple[str, ...] = ("definitions",)
+NAMES: tuple[str, ...] = ("definitions", "zeros")
 
 
 def topic(name: str) -> Topic:
