@@ -25,6 +25,7 @@ BLOCK = 4096
 SCAN, PUNCH, REWRITE = "reclaim, scan", "reclaim, punch", "reclaim, rewrite"
 DIG = "fallocate --dig-holes"
 COPY = "cp --sparse=always"
+NO_CLONE = "cp --sparse=always --reflink=never"
 RSYNC = "rsync --inplace --sparse"
 CONVERT = "qemu-img convert"
 MAKE = {
@@ -174,6 +175,10 @@ def _give(place: Place, rounds: int) -> Race:
             absent=_why_not("qemu-img"),
         ),
     ]
+    if place.kind != "ext4":
+        # cp clones the file there, zeros and all
+        clone_free = by_copy("cp", "--sparse=always", "--reflink=never")
+        contenders.append(Contender(NO_CLONE, clone_free, place.fresh))
     if place.kind == "btrfs":
         contenders.insert(0, Contender(REWRITE, in_place(own("rewrite")), place.fresh))
     return race(f"Giving back, {_words(place)}", contenders, rounds, baseline=DIG)
