@@ -7,7 +7,11 @@ from importlib import import_module
 from bench.page import Topic
 
 #: in the order of the page
-NAMES: tuple[str, ...] = ("definitions", "zeros", "report")
+NAMES: tuple[str, ...] = (
+    "definitions",
+    "zeros",
+    "report",
+)
 
 
 def topic(name: str) -> Topic:
