@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 120
 SUITE ?= trixie
 QUICK := not slow and not sshd and not fleet and not guest and not browser and not node and not long
 
-.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench backup-table fleet-lab hosts lab-clean wheels bundle deb help
+.PHONY: audit demo-audit test quick guests matrix corpus kills fuzz soak faults-table lint coverage demo truth bench bench-own backup-table fleet-lab hosts lab-clean wheels bundle deb help
 
 help:
 	@echo "make audit      audit this machine's guests; its status is 0 if all holds and 1 if not (reclaim audit has more)"
@@ -21,7 +21,8 @@ help:
 	@echo "make coverage   the share of lines that the tests of units and of the test driver run"
 	@echo "make demo       a guest of 2013: audit, fix, audit, proof"
 	@echo "make truth      count the bytes that come back from real guests on many machine types, buses, images and filesystems; into docs/truth.md"
-	@echo "make bench      compare definitions with pytest, zeros with fallocate, a run in a large archive, merges of a thousand hypervisors, --prove with the guest's own writes"
+	@echo "make bench      measure reclaim beside the programs that people would use instead, into docs/benchmarks.md; ARGS='--quick', ARGS='definitions zeros' (python -m bench --list)"
+	@echo "make bench-own  measure reclaim alone: a fleet's own work, a run in a large archive, merges of a thousand hypervisors, --prove"
 	@echo "make backup-table  measure the cost of rsync's options on btrfs with snapshots; into docs/backups.md"
 	@echo "make kills      SIGKILL at both sides of every point of a run, and in the power cycle of a real guest"
 	@echo "make fuzz       hostile input for every parser, for FUZZ_SECONDS (120); guided by coverage too if atheris can be installed"
@@ -116,8 +117,10 @@ truth:
 
 bench:
 	@scripts/setup.sh test
-	@$(PY) -m bench.definitions $(ARGS)
-	@$(PY) -m bench.zeros
+	@$(PY) -m bench $(ARGS)
+
+bench-own:
+	@scripts/setup.sh test
 	@$(PY) -m bench.fleet
 	@$(PY) -m bench.archive
 	@$(PY) -m bench.scale --weeks 2
@@ -125,7 +128,7 @@ bench:
 
 backup-table:
 	@scripts/setup.sh test
-	@$(PY) -m bench.backups --write docs/backups.md $(ARGS)
+	@$(PY) -m bench.backups --suites --write docs/backups.md $(ARGS)
 
 fleet-lab:
 	@scripts/setup.sh test

@@ -1,6 +1,6 @@
 """What btrfs snapshots of a backup cost: five cycles of rsync, in the calls that people use and in ours.
 
-    python -m bench.backups [--write docs/backups.md] [--size 512] [--rsync PROGRAM …]
+    python -m bench.backups [--write docs/backups.md] [--size 512] [--rsync PROGRAM … | --suites]
 
 Needs root, loop devices, mkfs.btrfs and rsync. A disk image with an ext4 full of this machine's files is written to,
 trimmed and copied five times onto a btrfs of its own for each call; after each copy the target is snapshotted
@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import rsyncs
+
 MIB = 1024 * 1024
 #: of the ext4 in the image, bytes
 BLOCK = 4096
@@ -39,6 +41,8 @@ CALLS = (
     ("--archive", "--inplace", "--no-whole-file"),
     ("--archive", "--sparse", "--inplace", "--no-whole-file"),
 )
+#: versions that changed --sparse with --inplace (rsync's NEWS), and those that Debian 12 and 13 were released with
+CHANGED = ("3.1.3", "3.2.4", "3.2.7", "3.3.0", "3.4.1", "3.5.0")
 #: folders of many small files, of which most machines have one: the last block of such a file ends in zeros
 TREES = ("/usr/share/doc", "/usr/include", "/usr/lib/python3", "/usr/lib", "/usr/share")
 #: each so many-th file that the guest keeps is written to on each day
@@ -158,6 +162,24 @@ def allocated(path: Path) -> int:
 
 def version_of(rsync: str) -> str:
     return run(rsync, "--version").split()[2]
+
+
+def of_suites(folder: Path) -> tuple[list[str], list[str]]:
+    """Fetch the rsync of each of Debian's suites, one of each version. Return them, and lines about absent ones."""
+    versions: dict[str, str] = {}
+    absent = []
+    for suite in rsyncs.SUITES:
+        try:
+            program = str(rsyncs.fetch(suite, folder / f"rsync-{suite}"))
+        except rsyncs.NotHere as reason:
+            absent.append(f"Not measured: the rsync of {suite}: {reason}.")
+            continue
+        versions.setdefault(version_of(program), program)
+    if others := [version for version in CHANGED if version not in versions]:
+        absent.append(
+            f"Not measured: rsync {', '.join(others)}, which no suite of Debian has here."
+        )
+    return [versions[version] for version in sorted(versions)], absent
 
 
 def measure(
@@ -285,6 +307,11 @@ def main() -> int:
         metavar="PROGRAM",
         help="the rsync to measure, may be repeated (default: rsync)",
     )
+    parser.add_argument(
+        "--suites",
+        action="store_true",
+        help="measure the rsync of each of Debian's suites that apt reaches",
+    )
     arguments = parser.parse_args()
     size = arguments.size * MIB
     with tempfile.TemporaryDirectory(prefix="reclaim-bench-") as name:
@@ -298,12 +325,15 @@ def main() -> int:
             # rsync passes over a file of the same size and time: days are a day apart
             os.utime(days[-1], (cycle * 86_400, cycle * 86_400))
         programs = arguments.rsync or ["rsync"]
+        absent: list[str] = []
+        if arguments.suites:
+            programs, absent = of_suites(folder)
         rows = [
             measure(call, days, folder, size, rsync)
             for call in CALLS
             for rsync in programs
         ]
-        text = table(rows, days, size)
+        text = "\n\n".join([table(rows, days, size), *absent])
     sys.stdout.write(text + "\n")
     if arguments.write:
         put(arguments.write, text)

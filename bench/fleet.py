@@ -73,10 +73,12 @@ def typical(guests: int, kind: str = "test") -> Iterator[str]:
     port = (
         "<controller type='pci' index='{0}' model='pcie-root-port'><model name='pcie-root-port'/>"
         "<target chassis='{0}' port='0x{1:x}'/>"
-        "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x{2}'/></controller>"
+        "<address type='pci' domain='0x0000' bus='0x00' slot='0x{2:02x}' function='0x{3}' multifunction='on'/>"
+        "</controller>"
     )
     ports = "".join(
-        port.format(index, 15 + index, index % 8) for index in range(1, _PORTS + 1)
+        port.format(index, 15 + index, 2 + (index - 1) // 8, (index - 1) % 8)
+        for index in range(1, _PORTS + 1)
     )
     text = GUEST.read_text(encoding="utf-8").replace("PORTS", ports)
     for number in range(guests):

@@ -280,9 +280,11 @@ def number(value: float | None) -> str:
     """Return *value* with three digits or so."""
     if value is None:
         return "–"
-    if abs(value) >= 100 or value == 0:
+    if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.01 else f"{value:.1g}"
 
 
 def _cell(text: str) -> str:

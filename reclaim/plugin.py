@@ -587,6 +587,17 @@ def _requirement(item: pytest.Item) -> Requirement:
     return requirement
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Print now and then that a large fleet is being listed. On a terminal pytest itself counts the rows."""
+    config = session.config
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if RUN not in config.stash or reporter is None or reporter.isatty:
+        return (yield)
+    with _progress(config).watch("listing all that is judged"):
+        return (yield)
+
+
 # Running --------------------------------------------------------------------------------------
 
 
@@ -612,7 +623,7 @@ def _look(session: pytest.Session, run: Run) -> None:
     reporter: pytest.TerminalReporter = session.config.pluginmanager.getplugin(
         "terminalreporter"
     )
-    progress = session.config.stash[PROGRESS] = terminal.Progress(reporter)
+    progress = _progress(session.config)
     guests: dict[Guest, None] = {}
     for subject in map(_subject, session.items):
         if subject is None or subject.guest is None or subject.backup is not None:
@@ -846,6 +857,14 @@ def _uncaptured(config: pytest.Config) -> AbstractContextManager[None]:
     return capturing.global_and_fixture_disabled() if capturing else nullcontext()
 
 
+def _progress(config: pytest.Config) -> terminal.Progress:
+    """Return the line that is rewritten while reclaim waits, once pytest has its reporter."""
+    if PROGRESS not in config.stash:
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        config.stash[PROGRESS] = terminal.Progress(reporter)
+    return config.stash[PROGRESS]
+
+
 def _watch(config: pytest.Config, label: str) -> AbstractContextManager[None]:
     """Print *label* now and then while the work inside takes long."""
     progress = config.stash.get(PROGRESS, None)
@@ -940,7 +959,8 @@ def pytest_sessionfinish(
     if run is not None:
         _finish_junit(session)
     if run is not None and run.recorded:
-        _finish_pages(session, run)
+        with _watch(session.config, "writing the report"):
+            _finish_pages(session, run)
         _end(session, run)
 
 
@@ -1002,7 +1022,8 @@ def _finish_run(
         troubles.append(_STOPPED_AGAIN)
     _hear_nothing(session.config)
     release(session.config)
-    troubles += [f"reclaim: {trouble}" for trouble in _close(run)]
+    with _watch(session.config, "writing the record"):
+        troubles += [f"reclaim: {trouble}" for trouble in _close(run)]
 
 
 def _finish_pages(session: pytest.Session, run: Run) -> None:

@@ -13,6 +13,8 @@ NAMES: tuple[str, ...] = (
     "space",
     "remedy",
     "definitions",
+    "zeros",
+    "report",
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -347,8 +347,21 @@ _RULES = (
 )
 
 
+#: characters of a text that is remembered, and the number of such texts: most rows of a fleet have the same reasons
+_SHORT, _REMEMBERED = 200, 2048
+
+
 def redacted(text: str) -> str:
     """Return *text* with the secrets in it replaced by MARK. Doing it twice changes nothing more."""
+    return _remembered(text) if len(text) <= _SHORT else _by_rules(text)
+
+
+@lru_cache(_REMEMBERED, typed=True)  # a Markup is equal to a text that is none
+def _remembered(text: str) -> str:
+    return _by_rules(text)
+
+
+def _by_rules(text: str) -> str:
     low = text.lower()
     for rule in _RULES:
         if any(map(low.__contains__, rule.signs)):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from reclaim.base.text import counted, printable
 from reclaim.base.verdict import Verdict
@@ -48,9 +49,9 @@ class Cause:
         """The place of its verdict: the worst has the lowest."""
         return TOLD.index(self.verdict)
 
-    @property
+    @cached_property
     def subjects(self) -> list[str]:
-        """The guests and disks in which it was found, fit to be shown."""
+        """The guests and disks in which it was found, fit to be shown; asked for when all rows are there."""
         return list(dict.fromkeys(map(subject, self.rows)))
 
 

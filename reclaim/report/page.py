@@ -396,6 +396,7 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # else each row asks whether the templates are newer
     )
     jinja.filters |= {
         "shown": _shown,

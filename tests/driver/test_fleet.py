@@ -74,3 +74,10 @@ def test_a_failed_assert_shows_a_guest_by_its_name_only(tmp_path: Path) -> None:
     assert repr(guest) == "<guest one>"
     assert "passwd" not in repr(guest.persistent)
     assert "one" not in repr(guest.hypervisor).replace(FLEET, "").replace(str(tmp_path), "")
+
+
+def test_no_long_step_passes_without_a_sign_of_life(tmp_path: Path) -> None:
+    done = audit(tmp_path, "--definitions-only", "-p", "tests.driver.slowly")
+    assert done.status == 1, done.said
+    for label in ("listing all that is judged", "writing the record", "writing the report"):
+        assert any(line.startswith(f"{label}: ") for line in done.lines), done.said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from markupsafe import Markup
 
 from reclaim.base.secret import MARK, names_secret, redacted, redacted_arguments
 from reclaim.base.text import LIMIT, printable
@@ -325,3 +326,15 @@ def test_hostile_text_takes_time_by_its_length(end: str) -> None:
 )
 def test_the_command_of_a_notice_is_not_shown(given: list[str], shown: list[str]) -> None:
     assert redacted_arguments(given) == shown
+
+
+def test_texts_that_are_remembered_are_as_those_that_are_not() -> None:
+    for text in (f"pass={S}", "pass=" + S * 40):
+        assert redacted(text) == redacted(text)
+        assert S not in redacted(text)
+
+
+def test_a_text_that_is_remembered_is_no_markup() -> None:
+    """One that is equal, but is safe in HTML: the other must be escaped all the same."""
+    assert type(redacted(Markup("a <b>"))) is Markup
+    assert type(redacted("a <b>")) is str

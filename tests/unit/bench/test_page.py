@@ -142,3 +142,19 @@ def test_the_page_and_the_samples_have_the_same_topics() -> None:
     kept = json.loads(page.RAW.read_text(encoding="utf-8"))["topics"] if page.RAW.exists() else {}
     for name in topics.NAMES:
         assert (page.marks(name)[0] in text) == (name in kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (1234.5, "1,234"),
+        (12.34, "12.3"),
+        (1.234, "1.23"),
+        (0.0123, "0.01"),
+        (-0.0039, "-0.004"),
+    ],
+)
+def test_a_number_has_three_digits_or_so(value: float | None, shown: str) -> None:
+    assert page.number(value) == shown
