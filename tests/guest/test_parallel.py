@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,19 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from lab import daemons, host
 from lab.demo import ROOT
+from reclaim.base.verdict import Verdict
 from reclaim.changes import power
 from reclaim.definition.compare import same, storage_differences
 from reclaim.definition.domain import Definition
 from reclaim.engine import journal
+from reclaim.engine.overlap import SideBySide
+from reclaim.engine.part import Part
 from reclaim.engine.undo import undo
+from reclaim.handles.guest import Guest
 from tests.guest.tiny import Tiny, made
+from tests.support import engine, hypervisor_of, requirement, subject
 
 pytestmark = pytest.mark.guest
 
@@ -30,7 +37,8 @@ import os
 import threading
 
 def pytest_configure():
-    from reclaim.changes import power
+    from reclaim.base.verdict import Verdict
+from reclaim.changes import power
     from reclaim.processes import worker
     both, number = threading.Barrier(2), int(os.environ["CUT_BY"])
     start, seen = power._start, set()
@@ -155,3 +163,46 @@ def test_stopped_while_both_are_off_both_are_up_on_what_booted(pair: Pair, numbe
     assert record.ended
     cycles = [entry.state for entry in record.entries if isinstance(entry.change, power.PowerCycle)]
     assert cycles == ["failed"] * 2
+
+
+def test_libvirtd_dies_while_both_are_off(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both connect again, and go on: QEMU minds nothing of it."""
+    if not daemons.is_ours("libvirtd"):
+        pytest.skip("libvirtd was not started by the lab: it is not the test's to kill")
+    assert pair.run("--fix", "--force").returncode == 1
+    hypervisor = hypervisor_of(pair.tinies[0].guest(shutdown_seconds=60))
+    names = [tiny.name for tiny in pair.tinies]
+    guests = hypervisor.guests[:] = [guest for guest in hypervisor.guests if guest.name in names]
+    run = engine(hypervisor, tmp_path, restart=True, force=True)
+    both, start, off = threading.Barrier(2), power._start, set[str]()
+    restarting, heard = threading.Lock(), list[str]()
+
+    def together(guest: Guest) -> None:
+        if guest.name not in off:
+            off.add(guest.name)
+            if both.wait(120) == 0:
+                assert daemons.kill("libvirtd")
+            both.wait(120)
+        start(guest)
+
+    def hear(text: str) -> None:
+        heard.append(text)
+        if "libvirt closed the connection" in text:
+            with restarting:
+                host.ensure_libvirt()
+
+    monkeypatch.setattr(power, "_start", together)
+    monkeypatch.setattr(power, "_BLIND_SECONDS", 1)
+    hypervisor.progress = hear
+    for guest in guests:
+        guest.history.append(pair.booted[guest.name].xml)
+    part, live = Part(hypervisor, guests, run, tmp_path), requirement("live-definition")
+    mended = SideBySide([(part, live, subject(guest)) for guest in guests], 2)
+    assert mended.start() == []
+    results = [mended.result(live, subject(guest)) for guest in guests]
+    mended.stop()
+    assert any("libvirt closed the connection" in text for text in heard)
+    assert [result.verdict for result in results] == [Verdict.FIXED] * 2, [result.reason for result in results]
+    assert pair.run_with_discard
+    run.journal.end()
+    assert journal.read(run.journal.path).ended

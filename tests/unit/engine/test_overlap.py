@@ -20,7 +20,6 @@ from reclaim.engine.overlap import SideBySide
 from reclaim.engine.part import Part
 from reclaim.handles.hypervisor import Hypervisor
 from reclaim.inventory import Inventory, Policy
-from reclaim.processes import worker
 from reclaim.storage import image_users
 from tests.images import qcow2_header
 from tests.support import (
@@ -295,7 +294,7 @@ def test_stopped_twice_the_journal_has_both_at_stake_and_the_next_run_brings_the
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.time, "sleep", again)
+        patch.setattr(time, "sleep", again)
         with pytest.raises(KeyboardInterrupt):
             mended.stop()
     going.end()
