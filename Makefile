@@ -116,7 +116,7 @@ truth:
 	@$(PY) -m lab.truth --write docs/truth.md $(ARGS)
 
 bench:
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	@$(PY) -m bench $(ARGS)
 
 bench-own:

@@ -3,10 +3,11 @@
 #   setup.sh audit   Python, libvirt's binding, the venv
 #   setup.sh quick   the venv with the linters; nothing through apt, and nothing at all if the venv is there
 #   setup.sh test    that, the linters, what real guests need, and what the report is tested with
+#   setup.sh bench   that, and the programs that python -m bench compares reclaim with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-kind=${1:?audit, quick or test}
+kind=${1:?audit, quick, test or bench}
 base=(python3 python3-venv python3-libvirt)
 # lab/host.py names the tools that these bring
 guests=(
@@ -24,6 +25,12 @@ fleet=(iproute2 openssh-client util-linux)
 # the report is tested in a browser, by driver; its HTML and its accessibility by packages of npm
 browser=(chromium chromium-driver)
 web=tests/browser
+# what reclaim is measured beside (bench/topics)
+peers=()
+if [ "$kind" = bench ]; then
+    peers=(virtinst libxml2-utils)
+    kind=test
+fi
 # a venv that has these runs the quick tests, whatever it was made for: then there is no need of a network
 quick="libvirt, pytest, testinfra, lxml, pytest_html, pydantic, jinja2, tree_sitter_bash, yaml, prometheus_client, \
 hypothesis, jsonschema, ruff"
@@ -131,7 +138,7 @@ system_packages() {
         mapfile -t tools < <(absent "${tools[@]}")
         if [ ${#tools[@]} -gt 0 ] && may_install && ! has_package_lists; then apt_get update; fi
         mapfile -t wanted < <(
-            absent "${guests[@]}" "${sshd[@]}" "${fleet[@]}"
+            absent "${guests[@]}" "${sshd[@]}" "${fleet[@]}" "${peers[@]}"
             [ ${#monitoring[@]} = 0 ] || absent "${monitoring[@]}"
             [ ${#tools[@]} = 0 ] || offered "${tools[@]}"
         )
