@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 class _Config(SimpleNamespace):
     """pytest's, as far as it is asked."""
 
-    pluginmanager = SimpleNamespace(get_plugins=list, hasplugin=lambda _name: True)
+    # without capturing, as with -p no:capture
+    pluginmanager = SimpleNamespace(get_plugins=list, hasplugin=lambda _name: True, getplugin=lambda _name: None)
 
     def get_verbosity(self) -> int:
         return 0
@@ -845,7 +846,7 @@ def _held(config: Any, run: Run) -> Callable[[], list[str]]:
         pytest_runtest_logfinish=lambda **_more: logged.append("finish"),
     )
     reporter = SimpleNamespace(verbosity=0, write_ensure_prefix=lambda *words: logged.append(words[0]))
-    config.pluginmanager = SimpleNamespace(getplugin=lambda _name: reporter)
+    config.pluginmanager = SimpleNamespace(getplugin={"terminalreporter": reporter}.get)
     item = _item("disk-discard", config, disk=Disk(run.parts[0].guests[0], "vda"))
     item.ihook = hook
     plugin.pytest_pyfunc_call(item)
