@@ -117,7 +117,9 @@ class SideBySide:
         try:
             held = image_users.holdings(part.hypervisor)
             for turn in turns:
-                turn.holdings = held.get(turn.guest.name, Holdings())
+                # one with disks and without images has another name by now, or they are not known
+                unknown = Holdings(is_unclear=bool(turn.guest.disks))
+                turn.holdings = held.get(turn.guest.name, unknown)
                 turn.devices = _devices(turn.guest)
         except (ProbeError, libvirt.libvirtError) as exc:
             for turn in turns:
