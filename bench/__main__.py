@@ -1,6 +1,6 @@
 """Measure reclaim beside the programs that people would use instead, into docs/benchmarks.md and docs/benchmarks.json.
 
-    python -m bench [TOPIC …] [--rounds N] [--quick] [--list] [--page FILE] [--raw FILE]
+    python -m bench [TOPIC …] [--rounds N] [--quick] [--list | --words] [--page FILE] [--raw FILE]
 
 Ends with 1 if a target is missed.
 """
@@ -26,6 +26,12 @@ def main(words: list[str] | None = None) -> int:
         parser.error(
             f"no topic is named {unknown[0]}; there are {', '.join(topics.NAMES)}"
         )
+    if options.words:
+        for name, (results, about) in page.kept(options.raw).items():
+            if name in (options.topics or topics.NAMES):
+                text = page.described(topics.topic(name), results, about)
+                page.put(options.page, name, text)
+        return 0
     asked = page.Asked(options.rounds, options.quick)
     status = 0
     for name in options.topics or topics.NAMES:
@@ -69,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--list", action="store_true", help="list the topics")
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="measure nothing: write the page anew from the samples that are kept",
+    )
     parser.add_argument(
         "--page", type=Path, default=page.PAGE, help="default: docs/benchmarks.md"
     )

@@ -158,6 +158,25 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def kept(raw: Path) -> dict[str, tuple[Results, dict[str, Any]]]:
+    """Return the results of each topic in the JSON file *raw*, and the head that they were measured under."""
+    parts = json.loads(raw.read_text(encoding="utf-8"))["topics"]
+    return {name: (_restored(part), part["head"]) for name, part in parts.items()}
+
+
+def _restored(part: dict[str, Any]) -> Results:
+    races = []
+    for race in part["races"]:
+        samples = tuple(Sample(**sample) for sample in race["samples"])
+        races.append(Race(**{**race, "samples": samples}))
+    aims = [
+        Aim(**{key: value for key, value in aim.items() if key != "state"})
+        for aim in part["aims"]
+    ]
+    versions = part["head"]["versions"]
+    return Results(tuple(races), tuple(aims), tuple(part["notes"]), versions)
+
+
 # The page -------------------------------------------------------------------------------------
 
 
@@ -213,7 +232,7 @@ def _measured(topic: Topic, results: Results, about: dict[str, Any]) -> str:
     }
     rounds = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
     size = (
-        " with small sizes (`--quick`), which stand for no real one"
+        " with small sizes (option quick), which stand for no real ones,"
         if about["quick"]
         else ""
     )

@@ -41,7 +41,7 @@ PUNCHED = 1.1
 _AS_MUCH = 0.98
 
 ABOUT = """\
-An image of a disk as it was copied without `--sparse`: runs of 4 KiB to 8 MiB, half of it data, a quarter zeros, a \
+An image of a disk as a copy that is not sparse has it: runs of 4 KiB to 8 MiB, half of it data, a quarter zeros, a \
 quarter holes. It lies on a filesystem of its own (a loop device with direct I/O). *Looking* is a scan by reclaim's \
 sparse-backup check, and `fallocate --dig-holes` on a file that has no zeros, so that it only looks. *Giving back* is \
 done by reclaim's fixer, which reads the file once to judge it and once to punch it (on btrfs it may write a new file \

@@ -70,7 +70,7 @@ def test_the_part_has_its_head_its_targets_and_who_is_absent() -> None:
 def test_small_sizes_and_a_busy_machine_are_named() -> None:
     loaded = Results((Race("Ten", "ours", (sample("ours", 1.0, load=9_000.0),)),))
     text = page.described(topic(), loaded, page.head(Asked(quick=True)))
-    assert "`--quick`" in text
+    assert "small sizes" in text
     assert "The machine was busy" in text
     assert "busy" not in page.described(topic(), results(), ABOUT)
 
@@ -109,6 +109,20 @@ def test_every_sample_is_in_the_json_and_another_topic_stays(tmp_path: Path) -> 
     assert kept["aims"] == [
         {"text": "fast", "measured": 0.333333, "limit": 2.0, "side": "at most", "why": "", "state": "met"}
     ]
+
+
+def test_the_page_can_be_written_anew_from_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "NAMES", ("letters",))
+    monkeypatch.setattr(topics, "topic", lambda _name: topic(results(Aim("fast", 1.5, 2.0))))
+    into, raw = tmp_path / "page.md", tmp_path / "raw.json"
+    words = ["--page", str(into), "--raw", str(raw)]
+    into.write_text("# Head\n")
+    assert main(words) == 0
+    first = into.read_text()
+    into.write_text("# Head\n")
+    assert main([*words, "--words"]) == 0
+    assert into.read_text() == first
+    assert "Letters" in first
 
 
 @pytest.mark.parametrize(("ratio", "status"), [(1.0, 0), (3.0, 1)])
