@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import libvirt
 
 from bench.page import ROOT
 from bench.rounds import Failed, Taken, ran
@@ -25,22 +27,30 @@ AUDITED = (0, 1, 6)
 
 @contextmanager
 def guest(
-    name: str, *, recipe: str = RECIPE, discard: str | None = "unmap"
+    name: str,
+    *,
+    recipe: str = RECIPE,
+    discard: str | None = "unmap",
+    devices: Sequence[str] = (),
 ) -> Iterator[LabGuest]:
-    """Run a guest of today's newest machine type, which answers. Raises Failed if there can be none here."""
+    """Run a guest of today's newest machine type, with *devices* in XML. Raises Failed if there can be none here."""
     if reasons := host.missing():
         raise Failed(f"no real guest can run here: {'; '.join(reasons)}")
     try:
         lab.destroy(name)
         made = lab.define(name, recipe, machine="pc", discard=discard)
         try:
+            for device in devices:
+                lab.lookup(name).attachDeviceFlags(
+                    device, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+                )
             up(made)
             # people's guests greet nobody who runs commands
             run(made, "sed -i /Welcome/d /home/admin/.bashrc 2>/dev/null || true")
             yield made
         finally:
             lab.destroy(name)
-    except LabError as problem:
+    except (LabError, libvirt.libvirtError) as problem:
         raise Failed(str(problem)) from problem
 
 

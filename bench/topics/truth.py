@@ -20,7 +20,6 @@ import libvirt
 from bench import guests
 from bench.page import Aim, Asked, Results, Topic
 from bench.rounds import Contender, Failed, Taken, progress, race
-from lab import guest as lab
 from lab import host, paths, tools
 from lab.error import LabError
 from lab.guest import LabGuest
@@ -192,19 +191,15 @@ def _fragment(raw: Path, mount: Path, mib: int) -> None:
 @contextmanager
 def _guest(images: dict[TruthCell, Path]) -> Iterator[LabGuest]:
     """Run a guest with these disks, all mounted. Raises Failed, LabError, libvirtError."""
-    with guests.guest(NAME) as made:
-        lab.shutdown(made, guests.BOOT_SECONDS)
-        domain = lab.lookup(NAME)
-        for number, (cell, path) in enumerate(images.items()):
-            driver = (
-                f"<driver name='qemu' type='{IMAGES[cell.image][0]}' discard='unmap'/>"
-            )
-            domain.attachDeviceFlags(
-                f"<disk type='file' device='disk'>{driver}<source file='{path}'/>"
-                f"<target dev='{_target(number)}' bus='virtio'/><serial>{cell.serial}</serial></disk>",
-                libvirt.VIR_DOMAIN_AFFECT_CONFIG,
-            )
-        guests.up(made)
+    devices = []
+    for number, (cell, path) in enumerate(images.items()):
+        driver = f"<driver name='qemu' type='{IMAGES[cell.image][0]}' discard='unmap'/>"
+        target = f"<target dev='{_target(number)}' bus='virtio'/>"
+        serial = f"<serial>{cell.serial}</serial>"
+        devices.append(
+            f"<disk type='file' device='disk'>{driver}<source file='{path}'/>{target}{serial}</disk>"
+        )
+    with guests.guest(NAME, devices=devices) as made:
         names = " ".join(cell.serial for cell in images)
         mount = 'mkdir -p "/truth/$s" && mount "/dev/disk/by-id/virtio-$s" "/truth/$s"'
         guests.run(made, f"for s in {names}; do {mount} || exit 1; done; sync")

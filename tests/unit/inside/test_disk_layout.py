@@ -198,3 +198,59 @@ def test_a_guest_that_makes_up_volumes_costs_its_own_row_alone() -> None:
     luks = block("luks", _lv(), type="lvm", path="/dev/mapper/luks", size=2000 * 512)
     found = _areas(part("vda2", luks, size=923 * MIB), mounts=ROOT, tables=tuple(many + more))
     assert found[0].spans is None
+
+
+@pytest.mark.parametrize(
+    ("children", "tables", "source", "device"),
+    [
+        pytest.param([part("vda1", size=100 * MIB, fstype="ext4")], (), "/dev/vda1", "/dev/vda1", id="partition"),
+        pytest.param(
+            [
+                part(
+                    "vda1",
+                    block("vg-root", type="lvm", path="/dev/mapper/vg-root", size=50 * MIB, fstype="ext4"),
+                    size=100 * MIB,
+                    fstype="LVM2_member",
+                )
+            ],
+            ("table vg-root: 0 102400 linear 254:1 2048",),
+            "/dev/mapper/vg-root",
+            "/dev/mapper/vg-root",
+            id="linear-volume",
+        ),
+        pytest.param(
+            [
+                part(
+                    "vda1",
+                    block("vg-root", type="lvm", path="/dev/mapper/vg-root", size=50 * MIB, fstype="ext4"),
+                    size=100 * MIB,
+                    fstype="LVM2_member",
+                )
+            ],
+            ("table vg-root: 0 51200 linear 254:1 2048", "table vg-root: 51200 51200 linear 254:9 2048"),
+            "/dev/mapper/vg-root",
+            "",
+            id="half-of-it-is-elsewhere",
+        ),
+        pytest.param(
+            [
+                part(
+                    "vda1",
+                    block("md0", type="raid1", path="/dev/md0", size=99 * MIB, fstype="ext4"),
+                    size=100 * MIB,
+                    fstype="linux_raid_member",
+                )
+            ],
+            (),
+            "/dev/md0",
+            "",
+            id="mirror",
+        ),
+    ],
+)
+def test_the_device_of_an_area_is_known_if_its_places_are_exact(
+    children: list[dict[str, Any]], tables: tuple[str, ...], source: str, device: str
+) -> None:
+    mounts = [mounted("/", source, size=40 * MIB, used=10 * MIB)]
+    (found,) = (area for area in _areas(*children, mounts=mounts, tables=tables) if area.kind == "filesystem")
+    assert (found.device, found.fstype, found.mount) == (device, "ext4", "/")
