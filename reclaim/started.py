@@ -21,9 +21,8 @@ _CONFIGURATION = PACKAGE / "run.ini"
 #: plugins of pytest that reclaim is made with, by the names of their entry points. Others are left out:
 #: a plugin that reorders or repeats tests must not get at guests
 _PLUGINS = ("metadata", "html", "pytest11.testinfra")
-#: parts of pytest for other tests than checks; their options are in `habits`, or for code that there is none of here.
-#: Importing them is a tenth of the start-up
-_UNUSED = ("doctest", "unittest", "subtests", "pastebin", "stepwise")
+#: parts of pytest for other tests than checks; they have no options
+_UNUSED = ("unittest", "subtests")
 #: a list of rows has no page, unless one of the others asks for it
 _LISTING = ("--co", "--collect-only")
 _OF_PAGE = ("--html", "--css", "--self-contained-html")
