@@ -77,8 +77,6 @@ class Guest:
     known_kernels: tuple[facts.Kernel, ...] = ()
     #: results that others got by looking inside, by a key of theirs: dropped after a change inside
     learned: dict[str, Any] = field(default_factory=dict)
-    #: its images as they were seen while it is off, by their paths: dropped after a change
-    images: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         # pytest shows the operands of a failed assert: all of a guest would be all of its hypervisor's guests
@@ -89,7 +87,6 @@ class Guest:
         if inside:
             self._facts = None
             self.learned.clear()
-        self.images.clear()
         for name in ("persistent", "live", "is_running", "is_persistent"):
             self.__dict__.pop(name, None)
 

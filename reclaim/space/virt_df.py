@@ -45,7 +45,7 @@ def areas(disk: Disk, least: int) -> tuple[int, list[Area], bool]:
     ProbeError.
     """
     hypervisor = disk.guest.hypervisor
-    image = host_image.look_of(disk.guest, path_of(disk))
+    image = host_image.look(hypervisor, path_of(disk))
     kind = disk.driver.get("type", "raw")
     if image.allocated is None or kind not in ("raw", "qcow2"):
         raise NotAssessable(

@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from weakref import WeakKeyDictionary
 
 from reclaim.base.errors import NotAssessable, ProbeError
-from reclaim.handles.guest import Guest
 from reclaim.handles.node import Node
 from reclaim.processes import limited, shell_script
 from reclaim.storage import qcow2
@@ -131,16 +130,6 @@ def look(hypervisor: Node, path: str) -> HostImage:
     if kind == "block special file":
         return _device(path, fields, seen)
     raise NotAssessable(f"{path}: a {kind}, not an image")
-
-
-def look_of(guest: Guest, path: str) -> HostImage:
-    """Return the image of *guest* at *path*, as `look` does. While the guest is off it is seen once until a change."""
-    if guest.is_running:
-        return look(guest.hypervisor, path)
-    if path not in guest.images:
-        guest.images[path] = look(guest.hypervisor, path)
-    image: HostImage = guest.images[path]
-    return image
 
 
 def _file(path: str, fields: list[str], seen: dict[str, bytes]) -> HostImage:

@@ -120,7 +120,7 @@ def _volume(disk: Disk, view: DiskView) -> str:
 def inspect(disk: Disk) -> Inspected:
     """Look at the image of *disk*. Raises NotApplicable, NotAssessable, ProbeError."""
     hypervisor, view = disk.guest.hypervisor, disk.view
-    image = host_image.look_of(disk.guest, path_of(disk))
+    image = host_image.look(hypervisor, path_of(disk))
     if image.mapper == "LVM" and not image.targets:
         raise NotAssessable(
             f"{image.path}: a logical volume, and dmsetup does not report its kind (is reclaim run as root?)"

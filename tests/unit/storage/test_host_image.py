@@ -15,7 +15,7 @@ from reclaim.base.errors import NotAssessable, ProbeError
 from reclaim.storage import host_image
 from reclaim.storage.host_image import HostImage, Punch, thin_bytes
 from tests.images import qcow2_header
-from tests.support import Inside, disk_xml, domain_xml, inhabited, opened
+from tests.support import disk_xml, domain_xml, opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -389,23 +389,3 @@ def test_each_filesystem_is_tried_once(tmp_path: Path) -> None:
 def test_a_shell_that_fails_makes_it_not_assessable(tmp_path: Path) -> None:
     with pytest.raises(NotAssessable, match=r"/srv: .*Read-only"):
         host_image.punched(answering(tmp_path, Shell(status=1, stderr="sh: Read-only")), image_in("/srv"))
-
-
-@pytest.mark.parametrize("running", [False, True])
-def test_an_image_of_a_guest_that_is_off_is_looked_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, running: bool
-) -> None:
-    guest = inhabited(tmp_path, Inside(), disk_xml(), running=running)
-    asked: list[str] = []
-
-    def look(_owner: object, path: str) -> HostImage:
-        asked.append(path)
-        return HostImage(path, False, "fd00", MIB, MIB)
-
-    monkeypatch.setattr(host_image, "look", look)
-    for _ in range(3):
-        assert host_image.look_of(guest, "/x").path == "/x"
-    assert len(asked) == (3 if running else 1)
-    guest.forget(inside=False)
-    host_image.look_of(guest, "/x")
-    assert len(asked) == (4 if running else 2)
