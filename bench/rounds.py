@@ -226,7 +226,10 @@ def ran(
         finally:
             _end(process)
         report.seek(0)
-        measured = json.loads(report.read())
+        text = report.read()
+    if not text:
+        raise Failed(f"{words[0]} was killed from outside, and what measures it too")
+    measured = json.loads(text)
     output = said.decode(errors="replace")
     if measured["status"] not in expected:
         last = " ".join(output[-_KEPT:].split())

@@ -135,6 +135,11 @@ def test_a_command_that_never_ends_is_killed_with_its_children(tmp_path: Path) -
         assert not status.exists() or ") Z " in status.read_text()
 
 
+def test_a_command_that_is_killed_with_its_measuring_is_a_failure() -> None:
+    with pytest.raises(Failed, match="sh was killed from outside"):
+        ran("sh", "-c", "kill -KILL $PPID")
+
+
 def test_the_environment_and_the_folder_are_the_commands(tmp_path: Path) -> None:
     taken = ran("sh", "-c", "pwd; echo $OF_A_TEST", cwd=tmp_path, env={"OF_A_TEST": "yes"})
     assert taken.output.split() == [str(tmp_path.resolve()), "yes"]
