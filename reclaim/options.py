@@ -98,7 +98,7 @@ GROUPS = (
             ),
             Option(
                 "--parallel",
-                "with --restart: mend up to N guests side by side, if they share no image; each has its own way back",
+                "mend up to N guests side by side if they share no image, each with its own way back; needs --restart",
                 {"metavar": "N", "type": int, "default": 1},
                 ("fix",),
             ),
