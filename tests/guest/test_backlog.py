@@ -95,7 +95,8 @@ def test_what_is_counted_comes_back(guest: LabGuest, tmp_path: Path) -> None:
     assert abs(apart["in swap, which no trim empties"] - 20 * MIB) < MIB
     free = next(count for what, count in apart.items() if what.endswith("vdb2, which no filesystem trims"))
     assert abs(free - 45 * MIB) < MIB
-    assert before.reclaimable <= 110 * MIB <= before.most
+    # what was deleted, but for clusters that hold something else too
+    assert 109 * MIB <= before.reclaimable <= before.most <= 110 * MIB
     fixing = engine(hypervisor, tmp_path, force=True)
     result = fixing.run(requirement("trim-backlog"), subject(found, "vdb"))
     assert result.verdict is Verdict.FIXED, result.reason
