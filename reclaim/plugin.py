@@ -639,6 +639,8 @@ def _look(session: pytest.Session, run: Run) -> None:
     if _can_judge_ahead(session, run):
         run.judge_ahead(list(_rows(session)), progress)
     progress.clear()
+    # guests that are fixed side by side print while pytest captures, which takes all that waits to be written
+    reporter.flush()
     if reporter.verbosity == 0:
         reporter.showfspath = False  # a line a guest, not a line a file
     if reporter.verbosity < 0:

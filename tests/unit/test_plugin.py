@@ -570,6 +570,10 @@ class _Reporter(SimpleNamespace):
 
     def __init__(self, verbosity: int = 0) -> None:
         super().__init__(verbosity=verbosity, isatty=False, showfspath=True, stats={"": ["set-up"]}, written=[])
+        self.is_flushed = False
+
+    def flush(self) -> None:
+        self.is_flushed = True
 
     def write_ensure_prefix(self, prefix: str, _extra: str) -> None:
         self.written.append(prefix)
@@ -614,6 +618,7 @@ def test_guests_of_the_run_are_looked_into_before_the_first_row(session: Any, ru
     assert _looked(session) == [f"gather ['{guest}']", f"measure ['{guest}']", "freeze", "deaf"]
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     assert reporter.showfspath is False
+    assert reporter.is_flushed, "the header is out before pytest captures anything"
     assert run.parts[0].hypervisor.progress.__class__.__name__ == "Progress"
 
 
