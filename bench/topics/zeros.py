@@ -93,7 +93,7 @@ class Place:
         _sync(self.folder)
         if self.kind == "xfs":
             # it frees the blocks of deleted files later, and those behind the ends of files (XFS_IOC_FREE_EOFBLOCKS)
-            command = ["xfs_spaceman", "-c", "prealloc -s", self.folder]
+            command = ["xfs_spaceman", "-c", "prealloc -s", str(self.folder)]
             subprocess.run(command, check=True)
         status = os.statvfs(self.folder)
         return status.f_bfree * status.f_frsize
