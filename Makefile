@@ -55,7 +55,7 @@ demo-audit:
 SIDE_BY_SIDE := tests/unit tests/driver tests/fuzz tests/faults tests/ansible
 test: lint
 ifeq ($(ARGS),)
-	@status=0; bundles=$$(mktemp -d); trap 'rm -rf "$$bundles"' EXIT; export RECLAIM_BUNDLES="$$bundles"; \
+	@status=0; bundles=$$(mktemp -d); trap 'rm -rf "$$bundles"' EXIT; export BUNDLES_OF_TESTS="$$bundles"; \
 	    $(PY) -m pytest $(SIDE_BY_SIDE) -n auto -rs --no-fold-skipped || status=1; \
 	    $(PY) -m pytest tests/ $(SIDE_BY_SIDE:%=--ignore %) -rs --no-fold-skipped || status=1; exit $$status
 else

@@ -96,7 +96,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     `make test` names a folder: the first that needs the bundle makes it there, and other processes wait for it.
     """
-    given = os.environ.get("RECLAIM_BUNDLES")
+    given = os.environ.get("BUNDLES_OF_TESTS")
     folder = Path(given) if given else tmp_path_factory.mktemp("bundles")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -101,7 +101,7 @@ def test_both_units_of_one_answer_are_told_apart(tmp_path: Path, shell: list[str
     )
     lines = script().splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("shown="))
-    body = "\n".join(lines[begin : begin + 6])
+    body = "\n".join((*lines[begin : begin + 6], "text tools 0 systemctl"))
     facts = _within(tmp_path, f"PATH={tmp_path}:$PATH\n{body}", shell)
     assert facts.fstrim_timer == {"LoadState": "loaded", "ActiveState": "active"}
     assert facts.fstrim_service == {"Result": "success", "LoadState": "masked"}

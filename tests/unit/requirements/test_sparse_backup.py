@@ -326,7 +326,7 @@ def test_without_room_for_a_rewrite_zeros_that_snapshots_share_are_left(
     path = dense(btrfs / "current/web.img")
     snapshot(btrfs, "hourly")
     monkeypatch.setattr(
-        "fixers.sparse_backup.why_not_rewritten", lambda _: "a rewrite needs 4 MiB where 1 MiB are free"
+        "reclaim.backups.backup.why_not_rewritten", lambda _: "a rewrite needs 4 MiB where 1 MiB are free"
     )
     held = allocated(path)
     owner = hypervisor(tmp_path)
