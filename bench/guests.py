@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import libvirt
 
 from bench.page import ROOT
 from bench.rounds import Failed, Taken, ran
+from lab import demo, host, image, ssh
 from lab import guest as lab
-from lab import host, image, ssh
 from lab.error import LabError
 from lab.guest import LabGuest
 
@@ -76,17 +75,7 @@ def reclaim(
 ) -> Taken:
     """Run `pytest checks/` for one guest or a glob, as a user does. Raises Failed."""
     name = made if isinstance(made, str) else made.name
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "checks/",
-        "--guests",
-        name,
-        "--reports",
-        str(reports),
-        *options,
-    ]
+    command = demo.command_for(name, reports, *options)
     return ran(*command, cwd=ROOT, env={"PYTEST_ADDOPTS": ""}, expected=expected)
 
 

@@ -41,12 +41,9 @@ ROAD = (
 )
 
 
-def audit(name: str, reports: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run `pytest checks/` for the guest *name* as a user would, and return what it said.
-
-    Somebody else's --fix on the same hypervisor is waited for.
-    """
-    command = [
+def command_for(name: str, reports: Path, *options: str) -> list[str]:
+    """Return the command by which a user runs `pytest checks/` for the guest *name*, or the guests of a glob."""
+    return [
         sys.executable,
         "-m",
         "pytest",
@@ -57,6 +54,14 @@ def audit(name: str, reports: Path, *options: str) -> subprocess.CompletedProces
         str(reports),
         *options,
     ]
+
+
+def audit(name: str, reports: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `pytest checks/` for the guest *name* as a user would, and return what it said.
+
+    Somebody else's --fix on the same hypervisor is waited for.
+    """
+    command = command_for(name, reports, *options)
     deadline = time.monotonic() + LOCKED_SECONDS
     while True:
         done = subprocess.run(

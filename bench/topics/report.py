@@ -21,7 +21,7 @@ from bench.definitions import FINDINGS, ROOT
 from bench.page import Aim, Asked, Results, Topic
 from bench.rounds import Contender, Failed, Race, Taken, race, ran
 from tests import records
-from tests.browser.window import Window
+from tests.browser.window import OPTIONS, Window
 
 OURS, PEER, BARE = "reclaim report", "pytest-html", "pytest without a page"
 TESTS = ROOT / "bench/peers/rows_of_pytest.py"
@@ -29,17 +29,6 @@ TESTS = ROOT / "bench/peers/rows_of_pytest.py"
 _MANY = 50_000
 #: seconds after which a page that is not open is given up, and a click
 _PATIENCE = 300
-_CHROMIUM = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
 #: a checkbox that hides the rows that are in order, and something that folds out
 _CLICKS = {
     OURS: ("#show-compliant", ".rows details summary"),
@@ -118,7 +107,7 @@ def _chromium() -> Iterator[webdriver.Chrome | None]:
         return
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for option in _CHROMIUM:
+    for option in OPTIONS:
         options.add_argument(option)
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     chrome.set_page_load_timeout(_PATIENCE)

@@ -14,21 +14,9 @@ from reclaim.files import whole
 from reclaim.record.record import Record
 from reclaim.report import page
 from tests import records
-from tests.browser.window import Window
+from tests.browser.window import OPTIONS, Window
 from tests.command import audit
 from tests.hostile import ESCAPES, TAG, domain
-
-_OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +30,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for option in _OPTIONS:
+    for option in OPTIONS:
         options.add_argument(option)
     driver = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
     try:

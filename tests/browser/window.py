@@ -13,6 +13,19 @@ from selenium.webdriver.remote.webelement import WebElement
 WEB = Path(__file__).parent / "node_modules"
 _SETTLED = "const done = arguments[arguments.length - 1]; requestAnimationFrame(() => requestAnimationFrame(done));"
 
+#: of chromium: no window, and nothing of its own in the background
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+
 
 class Window:
     def __init__(self, driver: webdriver.Chrome) -> None:

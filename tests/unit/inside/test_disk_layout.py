@@ -200,33 +200,27 @@ def test_a_guest_that_makes_up_volumes_costs_its_own_row_alone() -> None:
     assert found[0].spans is None
 
 
+_VOLUME = part(
+    "vda1",
+    block("vg-root", type="lvm", path="/dev/mapper/vg-root", size=50 * MIB, fstype="ext4"),
+    size=100 * MIB,
+    fstype="LVM2_member",
+)
+
+
 @pytest.mark.parametrize(
     ("children", "tables", "source", "device"),
     [
         pytest.param([part("vda1", size=100 * MIB, fstype="ext4")], (), "/dev/vda1", "/dev/vda1", id="partition"),
         pytest.param(
-            [
-                part(
-                    "vda1",
-                    block("vg-root", type="lvm", path="/dev/mapper/vg-root", size=50 * MIB, fstype="ext4"),
-                    size=100 * MIB,
-                    fstype="LVM2_member",
-                )
-            ],
+            [_VOLUME],
             ("table vg-root: 0 102400 linear 254:1 2048",),
             "/dev/mapper/vg-root",
             "/dev/mapper/vg-root",
             id="linear-volume",
         ),
         pytest.param(
-            [
-                part(
-                    "vda1",
-                    block("vg-root", type="lvm", path="/dev/mapper/vg-root", size=50 * MIB, fstype="ext4"),
-                    size=100 * MIB,
-                    fstype="LVM2_member",
-                )
-            ],
+            [_VOLUME],
             ("table vg-root: 0 51200 linear 254:1 2048", "table vg-root: 51200 51200 linear 254:9 2048"),
             "/dev/mapper/vg-root",
             "",
