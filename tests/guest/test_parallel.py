@@ -37,8 +37,7 @@ import os
 import threading
 
 def pytest_configure():
-    from reclaim.base.verdict import Verdict
-from reclaim.changes import power
+    from reclaim.changes import power
     from reclaim.processes import worker
     both, number = threading.Barrier(2), int(os.environ["CUT_BY"])
     start, seen = power._start, set()
