@@ -6,19 +6,25 @@ asks for a run, a line of JSON says how it ended.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from types import TracebackType
 from typing import Any
 
+import reclaim
+from reclaim.report import page
 from tests.command import ROOT
 from tests.faults import points
 from tests.faults.points import Cut
@@ -29,6 +35,14 @@ _OPTIONS = (
     *("-p", "no:hypothesispytest"),  # which would be imported by every run
     *("-W", "ignore::pytest.PytestAssertRewriteWarning", "-W", "ignore::pytest.PytestConfigWarning"),
 )
+
+
+@cache
+def _compiled() -> str:
+    """What Python has compiled and pytest has rewritten is kept, for the next run and for the next nursery."""
+    folder = tempfile.TemporaryDirectory(prefix="reclaim-compiled-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,7 @@ class Nursery:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir()
-        # what pytest has rewritten is kept, for the next run
-        env = {**os.environ, "COLUMNS": "200", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+        env = {**os.environ, "COLUMNS": "200", "PYTHONPYCACHEPREFIX": _compiled()}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
@@ -94,11 +107,7 @@ class Nursery:
 
 
 def _serve() -> None:
-    import_module("pytest_html")  # each child has it at once
-
-    import reclaim.__main__  # noqa: PLC0415
-    import reclaim.plugin  # noqa: F401, PLC0415
-
+    _import_everything()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for line in sys.stdin:
         child = os.fork()
@@ -109,6 +118,17 @@ def _serve() -> None:
             while True:
                 os.wait()
         print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
+
+
+def _import_everything() -> None:
+    """A run imports modules, and compiles templates, when it needs them: each child has them at once."""
+    for name in ("pytest_html", "testinfra.plugin", "testinfra.backend.local", "jinja2", "pydantic"):
+        import_module(name)
+    for found in walk_packages(reclaim.__path__, "reclaim."):
+        import_module(found.name)
+    templates = page.environment()
+    for name in templates.list_templates(extensions=["jinja"]):
+        templates.get_template(name)
 
 
 def _be_a_run(asked: dict[str, Any]) -> None:
