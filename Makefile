@@ -51,13 +51,9 @@ audit:
 demo-audit:
 	$(SILENTLY)RECLAIM_MAKE=1 scripts/audit.sh --uri "test://$(CURDIR)/lab/samples/fleet.xml" $(ARGS)
 
-# tests that need no guest, no network namespaces and no browser run on every core; what has a machine to itself runs alone
-SIDE_BY_SIDE := tests/unit tests/driver tests/fuzz tests/faults
 test: lint
 ifeq ($(ARGS),)
-	@status=0; bundles=$$(mktemp -d); trap 'rm -rf "$$bundles"' EXIT; export BUNDLES_OF_TESTS="$$bundles"; \
-	    $(PY) -m pytest $(SIDE_BY_SIDE) -n auto -rs --no-fold-skipped || status=1; \
-	    $(PY) -m pytest tests/ $(SIDE_BY_SIDE:%=--ignore %) -rs --no-fold-skipped || status=1; exit $$status
+	@scripts/test.sh
 else
 	@$(PY) -m pytest tests/ -rs --no-fold-skipped $(ARGS)
 endif
