@@ -6,9 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed
+from reclaim.base.errors import (
+    AgentAbsent,
+    AgentBlocked,
+    ChangeFailed,
+    NotAssessable,
+    ProbeError,
+)
 from reclaim.base.text import counted, size
 from reclaim.handles.guest import Guest
+from reclaim.processes import shell_script
 
 #: seconds that a trim may take; more on a busy hypervisor
 _TRIM_SECONDS = 900
@@ -56,6 +63,7 @@ class Trim:
             raise ChangeFailed(
                 f"{self.guest}: nothing could be trimmed: {'; '.join(failed[:_PATHS])}"
             )
+        failed += _xfs_by_halves(guest)
         after = guest.hypervisor.allocated_each(paths)
         came = sum(
             max(0, held - after.get(path, held)) for path, held in before.items()
@@ -93,3 +101,41 @@ class Trim:
 
     def undo(self, guest: Guest, outcome: dict[str, str]) -> str:
         return "trimmed space stays trimmed: it was free"
+
+
+def _xfs_by_halves(guest: Guest) -> list[str]:
+    """Trim each XFS again, by halves of its allocation groups. Return those that could not be, in words.
+
+    Linux goes through the free extents of a group that is trimmed as a whole a hundred at a time, and passes over those
+    that lie before the last of each hundred (fs/xfs/xfs_discard.c; Linux 6.18 left 5 to 13 of 71 MiB, each time again).
+    It does not if a part of a group is trimmed.
+    """
+    try:
+        mounts = guest.facts.mounts
+    except (NotAssessable, ProbeError):
+        return []  # nobody runs commands there
+    wanted = {
+        mount.device: mount.target
+        for mount in mounts
+        if mount.fstype == "xfs" and "rw" in mount.options
+    }
+    if not wanted:
+        return []
+    command = shell_script.command(len(wanted))
+    try:
+        result = guest.shell.run(
+            command, xfs_script(), *wanted.values(), seconds=_limit(guest)
+        )
+    except ProbeError as problem:
+        return [f"XFS by halves of its groups: {problem}"]
+    known = set(wanted.values())
+    return [
+        f"{line[:100]} by halves of its groups"
+        for line in result.stdout.splitlines()
+        if line in known
+    ]
+
+
+def xfs_script() -> str:
+    """Return the shell script that trims each XFS by halves of its allocation groups, given their mount points."""
+    return shell_script.load("reclaim.changes", "trim_xfs.sh")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reclaim.base.errors import AgentAbsent, AgentBlocked, ChangeFailed, ProbeError
-from reclaim.changes.trim import Trim
-from tests.support import InhabitedGuest, Inside, disk_xml, inhabited
+from reclaim.changes.trim import Trim, xfs_script
+from tests.support import InhabitedGuest, Inside, disk_xml, inhabited, mounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +157,59 @@ def test_an_agent_that_answers_late_is_not_asked_in_another_way(tmp_path: Path) 
     with pytest.raises(ProbeError, match="in time"):
         Trim("one").apply(guest)
     assert guest.within.ran == []
+
+
+def _with_mounts(guest: InhabitedGuest, *mounts: dict[str, Any]) -> None:
+    guest.within.mounts += mounts
+    guest.forget()
+    _agent(guest, {"path": "/", "trimmed": 1})
+
+
+def _by_halves(guest: InhabitedGuest) -> list[list[str]]:
+    """The mount points of each command that trimmed by halves."""
+    commands = map(shlex.split, guest.within.ran)
+    return [words[4:] for words in commands if xfs_script() in words]
+
+
+def test_xfs_is_trimmed_again_by_halves_of_its_groups(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, 4)
+    _with_mounts(
+        guest,
+        mounted("/srv", "/dev/vdb", "xfs", "rw,noatime"),
+        mounted("/var/lib/it's", "/dev/vdc1", "xfs", "rw"),
+    )
+    assert "; not " not in Trim("one").apply(guest)["note"]
+    assert _by_halves(guest) == [["/srv", "/var/lib/it's"]]
+
+
+def test_each_xfs_is_trimmed_once(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, 4)
+    _with_mounts(guest, *(mounted(target, f"/dev/vdb[{target}]", "xfs", "rw") for target in ("/srv", "/home")))
+    Trim("one").apply(guest)
+    assert len(_by_halves(guest)[0]) == 1
+
+
+def test_an_xfs_that_is_trimmed_whole_only_is_named(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, 4)
+    _with_mounts(guest, mounted("/srv", "/dev/vdb", "xfs", "rw"))
+    guest.within.untrimmed = "/srv\n/etc\n\x1b[2J\n"
+    note = Trim("one").apply(guest)["note"]
+    assert note.endswith("; not /srv by halves of its groups")
+
+
+@pytest.mark.parametrize(("fstype", "options"), [("ext4", "rw"), ("xfs", "ro,relatime")])
+def test_nothing_else_is_trimmed_twice(tmp_path: Path, fstype: str, options: str) -> None:
+    guest = _guest(tmp_path, 4)
+    _with_mounts(guest, mounted("/srv", "/dev/vdb", fstype, options))
+    Trim("one").apply(guest)
+    assert _by_halves(guest) == []
+
+
+def test_a_guest_that_runs_no_commands_is_trimmed_once(tmp_path: Path) -> None:
+    guest = _guest(tmp_path, 4)
+    _with_mounts(guest, mounted("/srv", "/dev/vdb", "xfs", "rw"))
+    guest.within.problem = AgentBlocked("one: not allowed")
+    assert "; not " not in Trim("one").apply(guest)["note"]
 
 
 def test_promise_and_price_are_shown_before_and_after(tmp_path: Path) -> None:
