@@ -30,7 +30,7 @@ help:
 	@echo "make faults-table  run the tests of faults, and write their counts into docs/faults.md"
 	@echo "make lint       ruff, its formatter, mypy, and the rules of imports between packages"
 	@echo "make fleet-lab  runs with --hosts on five hypervisors in network namespaces, also the tests that make test leaves out"
-	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': a real guest there too, '--set package': the Debian package alone (also SUITE=bookworm), '--set truth': make truth there, into docs/"
+	@echo "make hosts      make audit, and the tests, on a fresh machine with Debian SUITE (trixie, sid); ARGS='--set full': real guests there too, '--set guests': these alone, '--set package': the Debian package alone (also SUITE=bookworm), '--set truth': make truth there, into docs/"
 	@echo "make wheels     a folder (dist/, or ARGS) of wheels, from which reclaim is installed without a package index"
 	@echo "make bundle     one file (in dist/, or ARGS) from which Ansible installs reclaim on hypervisors; for RECLAIM_PYTHON (/usr/bin/python3)"
 	@echo "make deb        the Debian package for the Debian of this machine, into dist/ (or ARGS)"

@@ -1,6 +1,6 @@
 """`make hosts`: the project's commands on a fresh machine with another release of Debian.
 
-python -m lab.fresh [--suite bookworm|trixie|sid] [--set small|quick|full|package|truth [--resume] [--only GUEST]]
+python -m lab.fresh [--suite bookworm|trixie|sid] [--set small|quick|full|guests|package|truth [--resume] [--only …]]
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ SETS = {
     "package": (_PACKAGE,),
     "small": SMALL,
     "quick": (*_TESTS, _PACKAGE),
+    "guests": (_README[1], _GUESTS),
     "full": (*_TESTS, _GUESTS, _PACKAGE),
 }
 TRUTH = "truth"
@@ -153,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*SETS, TRUTH],
         help="small: make audit, make quick, and definitions of an older QEMU; "
         "quick: make audit, the tests of units, driver and corpus, and the Debian package; full: real guests too; "
-        "package: build, install and remove the Debian package; "
+        "guests: the real guests alone; package: build, install and remove the Debian package; "
         "truth: the truth matrix of that QEMU, into docs/ of this checkout; it takes hours",
     )
     parser.add_argument(
