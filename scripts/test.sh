@@ -14,12 +14,12 @@ mkdir "$scratch/bundles"
 export BUNDLES_OF_TESTS="$scratch/bundles" # one bundle for all tests of this run
 said="$scratch/guests"
 
-# a shell has what it starts with & ignore SIGINT, and so would the runs that a test stops with it
-env --default-signal=INT,QUIT "$python" -m pytest tests/guest "${options[@]}" >"$said" 2>&1 &
+"$python" -m pytest tests/guest "${options[@]}" >"$said" 2>&1 &
 guests=$!
 end() {
     kill -INT "$guests" 2>/dev/null || true # pytest ends its guests
     wait "$guests" 2>/dev/null || true
+    cat "$said"
     rm -rf "$scratch"
 }
 trap end EXIT
@@ -31,5 +31,4 @@ status=0
 "$python" -m pytest tests/ "${side_by_side[@]/#/--ignore=}" --ignore=tests/guest "${options[@]}" || status=1
 echo "test: waiting for the tests on real guests"
 wait "$guests" || status=1
-cat "$said"
 exit "$status"
