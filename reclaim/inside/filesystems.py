@@ -41,6 +41,11 @@ def is_disk(device: BlockDevice) -> bool:
     return device.type == "disk" and not _MADE_INSIDE.match(device.name)
 
 
+def is_made_inside(device: BlockDevice) -> bool:
+    """True if the guest makes or attaches *device* itself: zram, a loop device, a network block device."""
+    return device.type in _NOT_DISKS or bool(_MADE_INSIDE.match(device.name))
+
+
 @dataclass(frozen=True)
 class Filesystem:
     """A mounted filesystem on a block device: its first mount, and every way from a disk up to it."""

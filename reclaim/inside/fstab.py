@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from reclaim.base.cached import kept, once
 from reclaim.inside.devices import BlockDevice
 from reclaim.inside.facts import Facts
+from reclaim.inside.filesystems import is_made_inside
 
 #: fields are parted by blanks and tabs alone: other white space is part of a name
 _LINE = re.compile(
@@ -336,7 +337,9 @@ def instead(facts: Facts) -> Mapping[str, BlockDevice]:
         if paths is None:
             dead[source] = None
             used = facts.device(_in_use(facts, entry))
-            paths = {used.path if used else ""}
+            # zram has another UUID after each boot, and a loop device is there only after its file is mounted
+            is_lasting = used is not None and not is_made_inside(used)
+            paths = {used.path if used and is_lasting else ""}
         meant_by.setdefault(source, set()).update(paths)
         for path in paths:
             names_of.setdefault(path, set()).add(source)
@@ -367,7 +370,9 @@ def _in_use(facts: Facts, entry: FstabEntry) -> str:
     if entry.fstype == "swap":
         return _swap(facts, entry)
     target = entry.target.rstrip("/") or "/"
-    mounts = facts.mounts_on.get(target, ())
+    mounts = [
+        mount for mount in facts.mounts_on.get(target, ()) if mount.fstype != "autofs"
+    ]
     if len(mounts) != 1:
         return ""
     mount = mounts[0]
@@ -375,7 +380,9 @@ def _in_use(facts: Facts, entry: FstabEntry) -> str:
         return ""
     subvolume = _subvolume(entry)
     if subvolume is None:
-        return mount.device
+        # a folder of a filesystem, which is bound there
+        is_part = mount.fstype != "btrfs" and mount.fsroot != "/"
+        return "" if is_part else mount.device
     is_mounted = subvolume.strip("/") == mount.fsroot.strip("/")
     if is_mounted:
         return mount.device
@@ -394,9 +401,10 @@ def _swap(facts: Facts, entry: FstabEntry) -> str:
 
     If none is on, return the one that there is, if it differs from the entry's by its bus alone.
     """
-    if facts.swaps:
-        if len(facts.swaps) == 1:
-            return facts.swaps[0]
+    swaps = [path for path in facts.swaps if not _is_made_inside(facts, path)]
+    if swaps:
+        if len(swaps) == 1:
+            return swaps[0]
         return ""
     swap = _only_swap(facts)
     has_its_place = _PLACE.sub("", swap) == _PLACE.sub("", entry.source)
@@ -405,10 +413,19 @@ def _swap(facts: Facts, entry: FstabEntry) -> str:
     return ""
 
 
+def _is_made_inside(facts: Facts, path: str) -> bool:
+    device = facts.device(path)
+    return device is not None and is_made_inside(device)
+
+
 @once
 def _only_swap(facts: Facts) -> str:
     """Return the path of the one device that is formatted as swap; "" without any, and if there are several."""
-    swaps = {device.path for device in facts.devices if device.fstype == "swap"}
+    swaps = {
+        device.path
+        for device in facts.devices
+        if device.fstype == "swap" and not is_made_inside(device)
+    }
     if len(swaps) == 1:
         return swaps.pop()
     return ""

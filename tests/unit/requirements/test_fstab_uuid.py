@@ -192,6 +192,12 @@ MOVED = [
     block("vda", part("vda1", uuid="s-1", fstype="swap"), part("vda2", uuid="r-2", fstype="ext4")),
     block("vdb", part("vdb1", uuid="d-1", fstype="xfs"), part("vdb2", uuid="b-2", fstype="btrfs")),
 ]
+#: devices that the guest makes itself: each has a UUID, and none is a name of the next boot
+MADE_INSIDE = [
+    block("zram0", uuid="z-1", fstype="swap"),
+    block("loop0", type="loop", uuid="l-1", fstype="xfs"),
+    block("nbd0", uuid="n-1", fstype="xfs"),
+]
 MOUNTS = [
     mounted("/", "/dev/vda2"),
     mounted("/data", "/dev/vdb1", "xfs"),
@@ -229,6 +235,18 @@ def _moved(fstab: str, **more: object) -> Inside:
         pytest.param(
             "/dev/sdz9 none swap\n", "UUID=s-1 none swap\n", {"swaps": ("/dev/vda1 p 1 0 -2",)}, id="swap-that-is-on"
         ),
+        pytest.param(
+            "/dev/sda1 none swap\n",
+            "UUID=s-1 none swap\n",
+            {"devices": [*MOVED, *MADE_INSIDE], "swaps": ("/dev/zram0 partition 1 0 100",)},
+            id="swap-beside-zram",
+        ),
+        pytest.param(
+            "/dev/sdb1 /auto xfs x-systemd.automount\n",
+            "UUID=d-1 /auto xfs x-systemd.automount\n",
+            {"mounts": [mounted("/auto", "systemd-1", "autofs"), mounted("/auto", "/dev/vdb1", "xfs")]},
+            id="automount",
+        ),
     ],
 )
 def test_a_name_that_is_dead_is_replaced_by_what_is_in_use_there(
@@ -264,6 +282,38 @@ def test_a_name_that_is_dead_is_replaced_by_what_is_in_use_there(
 )
 def test_a_name_that_is_dead_stays_where_it_is_not_certain_what_it_means(tmp_path: Path, fstab: str) -> None:
     inside = _moved(fstab)
+    guest = inhabited(tmp_path, inside)
+    result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
+    assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
+    assert "is not there" in result.reason.partition("withheld: ")[2]
+    assert inside.files["/etc/fstab"] == fstab
+
+
+@pytest.mark.parametrize(
+    ("fstab", "more"),
+    [
+        pytest.param("/dev/sda3 none swap\n", {"swaps": ("/dev/zram0 partition 1 0 100",)}, id="zram"),
+        pytest.param("/dev/sdb1 /file xfs\n", {"mounts": [mounted("/file", "/dev/loop0", "xfs")]}, id="loop"),
+        pytest.param("/dev/sdb1 /net xfs\n", {"mounts": [mounted("/net", "/dev/nbd0", "xfs")]}, id="nbd"),
+        pytest.param(
+            "/dev/sdb1 /part xfs\n",
+            {"mounts": [mounted("/part", "/dev/vdb1[/sub]", "xfs", fsroot="/sub")]},
+            id="a-folder-of-a-filesystem",
+        ),
+        pytest.param(
+            "/dev/sdb1 /part ext4\n",
+            {"mounts": [mounted("/part", "/dev/vda2[/srv]", fsroot="/srv")]},
+            id="a-folder-of-the-root",
+        ),
+        pytest.param(
+            "/dev/sdb1 /auto xfs\n", {"mounts": [mounted("/auto", "systemd-1", "autofs")]}, id="an-automount-that-waits"
+        ),
+    ],
+)
+def test_a_name_that_is_dead_is_never_replaced_by_one_that_does_not_last(
+    tmp_path: Path, fstab: str, more: dict[str, object]
+) -> None:
+    inside = _moved(fstab, **{"devices": [*MOVED, *MADE_INSIDE], **more})
     guest = inhabited(tmp_path, inside)
     result = engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
     assert (result.verdict, result.changes) == (Verdict.NONCOMPLIANT, [])
