@@ -73,7 +73,7 @@ def schedule_trim(guest: Guest) -> list[Change]:
 def _by_hand(facts: Facts) -> list[str]:
     """Return advice for the filesystems that fstrim.service passes over, by the reason for that."""
     advice = {
-        NOT_NAMED: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), or name these too",
+        NOT_NAMED: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), or add one for each of these",
         LEFT_OUT: f"{_told_in(facts)}: let its ExecStart= trim all (fstrim --all), without options that leave some out",
         NO_TRIM: f"take {NO_TRIM} out of fstab, or leave these untrimmed on purpose",
         READ_ONLY: "take `ro` out of fstab, as they are written to",

@@ -36,11 +36,12 @@ x-systemd.growfs x-systemd.device-timeout x-initrd.mount luks luks2 plain cipher
 no-read-workqueue no-write-workqueue GRUB_DEVICE GRUB_CMDLINE_LINUX GRUB_CMDLINE_LINUX_DEFAULT
 GRUB_CMDLINE_LINUX_RECOVERY GRUB_DISABLE_LINUX_UUID GRUB_DEFAULT kernelopts linux linuxefi linux16 initrd initrdefi
 initrd16 kernel append options search set menuentry insmod resume rootfstype rootflags rootdelay rd.lvm.lv
-rd.luks.uuid rd.md.uuid quiet splash What Where Type Options Swap Mount Unit Install Priority WantedBy MODULES FILES
-HOOKS BINARIES features add_drivers base scsi virtio virtio_blk virtio_scsi virtio_pci sd_mod ata_piix ahci most dep
-list DEVICE ARRAY HOMEHOST MAILADDR metadata name level num-devices spares RESUME rsync rsnapshot cp tar dd qemu-img
-convert virsh virtnbdbackup borg restic rsync_long_args rsync_short_args backup cmd_rsync ExecStart ExecStartPre
-ExecStartPost sh bash sudo nice ionice flock timeout sshpass env export if then else fi for do done in while && || !
+rd.luks.uuid rd.md.uuid boot mount.usr mount.usrflags real_root cryptroot cryptdevice cryptdm quiet splash What Where
+Type Options Swap Mount Unit Install Priority WantedBy MODULES FILES HOOKS BINARIES features add_drivers base scsi
+virtio virtio_blk virtio_scsi virtio_pci sd_mod ata_piix ahci most dep list DEVICE ARRAY HOMEHOST MAILADDR metadata
+name level num-devices spares RESUME rsync rsnapshot cp tar dd qemu-img convert virsh virtnbdbackup borg restic
+rsync_long_args rsync_short_args backup cmd_rsync ExecStart ExecStartPre ExecStartPost sh bash sudo nice ionice flock
+timeout sshpass env export if then else fi for do done in while && || !
 """
 _WORDS = frozenset(_HARMLESS.split())
 _DEVICE = re.compile(r"/dev/[\w./+\-]*")

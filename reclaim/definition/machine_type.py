@@ -351,8 +351,10 @@ def successor(
 
     If the vendor's own types are not offered (the guest came from another distribution), the
     family's upstream types count. With *lowest*, return the oldest such type. Never return one that is
-    older than *machine*, or of another variant. Return None if no type fits.
+    older than *machine*, or of another variant. Return None if no type fits, and for one that is newer than this QEMU.
     """
+    if is_newer_than(machine, offered):
+        return None
     for vendor in dict.fromkeys((machine.vendor, "")):
         fitting = [
             known for known in _usable(machine, offered) if known.vendor == vendor

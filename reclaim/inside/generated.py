@@ -24,8 +24,16 @@ _MANAGED = re.compile(
 _BLOCK = re.compile(r"\b(?:BEGIN|END|BLOCK)\b", re.IGNORECASE)
 #: how any other program marks a file that it writes again
 _NOT_TO_EDIT = re.compile(
-    r"^[ \t]*#[^\n]*\b(?:do not (?:edit|modify|change)|lost|overwritten)\b[^\n]*$",
+    r"^[ \t]*#[^\n]*\b(?:do(?:[ \t]{1,9}not|n['’]t)[ \t]{1,9}(?:edit|modify|change)|lost|overwritten)\b[^\n]*$",
     re.MULTILINE | re.IGNORECASE,
+)
+#: files that people write: menus of boot loaders have such words as well, and a command that makes them anew
+_BY_HAND = (
+    "/etc/crypttab",
+    "/etc/default/",
+    "/etc/fstab",
+    "/etc/kernel/",
+    "/etc/systemd/",
 )
 #: how much of a file's begin is looked at
 _HEAD = 1000
@@ -71,8 +79,7 @@ def _mark(path: str, text: str) -> str:
     """Return the comment with which another program marks *text* as its own, or ""."""
     head = text[:_HEAD]
     match = _MANAGED.search(head)
-    # menus of boot loaders have such words as well, and a command that makes them anew
-    if match is None and path.startswith(("/etc/fstab", "/etc/systemd/")):
+    if match is None and path.startswith(_BY_HAND):
         match = _NOT_TO_EDIT.search(head)
     return match[0].strip("# \t\r")[:100] if match else ""
 

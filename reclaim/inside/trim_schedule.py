@@ -44,6 +44,8 @@ _LONGEST_CALL = 4096
 _TIMER_ENABLED = ("enabled", "static", "generated", "alias")
 #: a call, up to the next command of the line; `test -x /sbin/fstrim && …` has two of the name
 _FSTRIM = re.compile(r"(?<![\w.-])fstrim(?P<all>-all)?(?=\s|\Z)(?P<arguments>[^|;&]*)")
+#: the sign of a redirection, at the begin of a word (sh(1))
+_REDIRECTION = re.compile(r"\d*(?:>>|>\||>|<)")
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,9 @@ def _reach(facts: Facts, arguments: list[str]) -> Reach:
     if _size(options.get("--minimum", "0")) > _SMALLEST_LEFT:
         return Reach()
     reach = _base(facts, options)
+    # it refuses a second mount point, and any beside an option that says which filesystems
+    if len(paths) > (1 if reach is None else 0):
+        return Reach()
     if reach is None:
         return Reach(targets=frozenset(map(_plain, paths)))
     types = options.get("--types")
@@ -407,6 +412,17 @@ def _plain(target: str) -> str:
     return target.rstrip("/") or "/"
 
 
+def _not_redirected(words: list[str]) -> Iterator[str]:
+    """Yield the words of a command without redirections (`>>/var/log/trim`, `2> /dev/null`)."""
+    following = iter(words)
+    for word in following:
+        redirection = _REDIRECTION.match(word)
+        if redirection is None:
+            yield word
+        elif redirection.end() == len(word):
+            next(following, None)
+
+
 def _calls(line: str) -> Iterator[list[str]]:
     """Yield the arguments of each `fstrim` in a line of shell, if they can be taken apart.
 
@@ -419,7 +435,7 @@ def _calls(line: str) -> Iterator[list[str]]:
         if match["all"] and "--no-model-check" not in arguments:
             continue
         with contextlib.suppress(ValueError):
-            parts = shlex.split(arguments, comments=True)
+            parts = list(_not_redirected(shlex.split(arguments, comments=True)))
             if match["all"]:
                 parts = ["--all"]
             yield parts

@@ -78,6 +78,19 @@ def test_of_a_changed_line_only_the_change_is_shown(line: str) -> None:
     assert "UUID=aaaa-1" in new
 
 
+@pytest.mark.parametrize("before", ["/dev/vda1", "/dev/vda2:root"])
+@pytest.mark.parametrize(
+    "key", ["root", "boot", "resume", "real_root", "mount.usr", "cryptroot", "cryptdevice", "rd.luks.uuid"]
+)
+def test_the_parameter_of_the_kernel_that_changes_is_shown(key: str, before: str) -> None:
+    device = before.partition(":")[0]
+    old = f"linux /vmlinuz {key}={before} {S}=1 ro\n"
+    shown = diff_files(old, old.replace(device, "UUID=aaaa-1"), "/boot/loader/entries/a.conf").splitlines()
+    assert S not in "".join(shown)
+    assert any(line.startswith("-") and f"{key}={device}" in line for line in shown)
+    assert any(line.startswith("+") and f"{key}=UUID=aaaa-1" in line for line in shown)
+
+
 def test_a_file_that_is_taken_away_is_shown_as_far_as_it_is_known() -> None:
     before = f"[Swap]\nWhat=/dev/vda2\nOptions=discard\nEnvironment=A={S}\n# {S}\n"
     shown = diff_files(before, None, "/etc/systemd/system/dev-vda2.swap")

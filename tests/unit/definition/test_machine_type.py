@@ -189,6 +189,15 @@ def test_others_are_no_alias(name: str) -> None:
             "pc-i440fx-resolute",
             id="ubuntu-26.04",
         ),
+        pytest.param(
+            "pc-q35-noble-v2", _offered("pc-q35-noble", "pc-q35-8.2"), None, id="never-upstreams-for-a-newer-revision"
+        ),
+        pytest.param(
+            "pc-i440fx-noble-v3", _offered("pc-i440fx-noble-v2", "pc-i440fx-9.0"), None, id="nor-upstreams-newer-one"
+        ),
+        pytest.param(
+            "pc-q35-10.1+pve1", _offered("pc-q35-10.1+pve0", "pc-q35-10.1"), None, id="nor-for-proxmox-newer-revision"
+        ),
         pytest.param("pc-q35-noble-v2", _offered("pc-q35-10.0"), "pc-q35-10.0", id="a-revision-on-upstream"),
         pytest.param("pc-i440fx-5.2+pve0", _offered("pc-i440fx-7.2"), "pc-i440fx-7.2", id="proxmox-on-upstream"),
         pytest.param("pc-q35-9.2+pve1", _offered("pc-q35-7.2"), None, id="proxmox-of-a-newer-qemu"),

@@ -213,8 +213,8 @@ def test_the_unit_is_judged_by_what_it_runs(
                 "DropInPaths": "/etc/systemd/system/fstrim.service.d/a.conf",
             },
             "UUID=dddd /data xfs\n",
-            "/etc/systemd/system/fstrim.service.d/a.conf: let its ExecStart= trim all (fstrim --all), or name these "
-            "too: /data (not named by fstrim.service)",
+            "/etc/systemd/system/fstrim.service.d/a.conf: let its ExecStart= trim all (fstrim --all), or add one "
+            "for each of these: /data (not named by fstrim.service)",
             id="a-drop-in",
         ),
         *(
