@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change
+from reclaim.changes.change import Change, MendsAPart
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
@@ -74,7 +74,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
     ]
     if not changes:
         raise Withheld("; ".join(by_hand))
-    return changes
+    return MendsAPart(changes, "; ".join(by_hand)) if by_hand else changes
 
 
 def _then(facts: Facts, place: BootFile) -> str | None:

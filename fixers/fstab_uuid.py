@@ -1,7 +1,7 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change
+from reclaim.changes.change import Change, MendsAPart
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
@@ -71,7 +71,7 @@ def name_by_uuid(guest: Guest) -> list[Change]:
             )
     if not changes:
         raise Withheld("; ".join(left))
-    return changes
+    return MendsAPart(changes, "; ".join(left)) if left else changes
 
 
 def _in_configuration(facts: Facts, system: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from testinfra.host import Host
 
 
@@ -43,3 +45,11 @@ class Change(Protocol):
     def undo(self, place: Any, /, outcome: dict[str, str]) -> str:
         """Take it back, and return in words how. Raises ChangeFailed if that is not safe."""
         ...
+
+
+class MendsAPart(list[Change]):
+    """Changes that mend a part of a finding; `left` has the rest, with the steps to take by hand."""
+
+    def __init__(self, changes: Iterable[Change], left: str) -> None:
+        super().__init__(changes)
+        self.left = left

@@ -36,7 +36,7 @@ from reclaim.base.verdict import (
 )
 from reclaim.changes import boot_stopped, kinds, maintenance, power, preconditions
 from reclaim.changes.boot_stopped import Boot
-from reclaim.changes.change import Change
+from reclaim.changes.change import Change, MendsAPart
 from reclaim.changes.definition_change import DefinitionChange, refused_by_schema
 from reclaim.changes.power import PowerCycle
 from reclaim.definition import qemuargs
@@ -230,6 +230,8 @@ class Engine:
     _planned_renames: dict[str, dict[str, str]] = field(default_factory=dict)
     #: rows that need no change of their own, since another row's planned change mends them
     _mended_by_plan: set[_Key] = field(default_factory=set)
+    #: rows of which the plan leaves a part to the user
+    _mended_in_part: set[_Key] = field(default_factory=set)
     #: the changes of this run by their number in the journal, each with its row
     _records: dict[int, tuple[Result, ChangeRecord]] = field(default_factory=dict)
     _asked: list[_Asked] = field(default_factory=list)
@@ -553,15 +555,16 @@ class Engine:
             result.take(judgement)
             is_finding = judgement.verdict is Verdict.NONCOMPLIANT
             if is_finding and not self._counts_later(requirement, subject, result):
-                self._report_no_help(mending, before)
+                is_part = isinstance(changes, MendsAPart)
+                self._report_no_help(mending, before, is_part=is_part)
         if any(isinstance(change, PowerCycle) for change in changes):
             self._look_again(requirement, subject)
 
-    def _report_no_help(self, mending: _Mending, before: str) -> None:
-        """Report that the changes were applied and the check still refuses."""
+    def _report_no_help(self, mending: _Mending, before: str, *, is_part: bool) -> None:
+        """Report that the changes were applied and the check still refuses, as is expected if they mend a part."""
         result = mending.result
         notes = ["the change was applied and did not help"]
-        if before.partition(";")[0] != result.reason.partition(";")[0]:
+        if is_part or before.partition(";")[0] != result.reason.partition(";")[0]:
             notes = [f"was: {before}", *mending.notes]
         if mending.forced:
             notes.insert(0, mending.forced)
@@ -645,6 +648,10 @@ class Engine:
         result.evidence = _evidence(result.evidence, changes)
         if mending.forced:
             result.reason += f"; {mending.forced}"
+        if isinstance(changes, MendsAPart):
+            result.reason += f"; withheld: {printable(changes.left)}"
+            key = (mending.requirement.slug, *mending.subject.key)
+            self._mended_in_part.add(key)
         if guest is None:
             return
         result.evidence = _joined(result.evidence, *_planned_notes(changes))
@@ -1037,6 +1044,8 @@ class Engine:
     def _is_planned(self, key: _Key, result: Result) -> bool:
         """True if the row *key* is mended by the plan, by a change of its own or of another row."""
         if self.mode != "plan":
+            return False
+        if key in self._mended_in_part:
             return False
         return bool(result.changes) or key in self._mended_by_plan
 

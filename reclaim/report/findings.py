@@ -168,7 +168,10 @@ def _is_planned(row: Row) -> bool:
     """True if the plan mends *row*, by a change of its own or of another row. A power cycle takes --restart."""
     if waits_for_power(row):
         return False
-    return bool(row.changes) or _IN_PLAN in (row.reason or "")
+    if _IN_PLAN in (row.reason or ""):
+        return True
+    _, left = split(row)
+    return bool(row.changes) and not left
 
 
 def _blocks(rows: Iterable[Row]) -> list[str]:

@@ -89,13 +89,15 @@ def test_a_plan_counts_what_it_would_fix_and_what_blocks_the_rest() -> None:
         row("machine-type", "noncompliant", "b", reason=f"old; withheld: {ACCESS}, which has no row in this run"),
         row("image-format", "noncompliant", "b", reason="old; withheld: it has a snapshot"),
         row("live-definition", "noncompliant", "e", changes=[records.change(kind="power-cycle")]),
+        row("fstab-uuid", "noncompliant", "e", reason="x; withheld: /dev/sdq1 is gone", changes=[records.change()]),
         row("disc-max", "error", "b", reason="could not look"),
     ]
     assert balance(records.record(rows, mode="plan")) == [
-        "2 of 8 findings would be fixed",
+        "2 of 9 findings would be fixed",
         "4 wait for guest-access: noncompliant: no agent answers",
         "1 is not fixed: it has a snapshot",
         "1 waits for a power cycle (--restart)",
+        "1 is not fixed: /dev/sdq1 is gone",
         "looking failed in 1 row",
     ]
 

@@ -299,7 +299,7 @@ def test_what_a_configuration_boots_is_named_in_the_configuration(tmp_path: Path
 
 
 def test_a_boot_file_that_another_program_writes_again_is_left_to_it(tmp_path: Path) -> None:
-    inside = Inside(commands={"update-grub": lambda _: 0})
+    inside = Inside(commands={"update-initramfs -u -k all": lambda _: 0})
     inside.files["/etc/default/grub"] = '# Ansible managed\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
     before = dict(inside.files)
     guest = inhabited(tmp_path, inside)
@@ -312,6 +312,21 @@ def test_a_boot_file_that_another_program_writes_again_is_left_to_it(tmp_path: P
             "that it is made from"
         )
     assert (inside.files, inside.ran) == (before, [])
+
+
+def test_plan_and_fix_agree_on_what_is_mended_in_part(tmp_path: Path) -> None:
+    """The menu can be edited, and the file that it is made from is another program's."""
+    inside = Inside(commands={"update-initramfs -u -k all": lambda _: 0})
+    inside.files["/etc/default/grub"] = '# Ansible managed\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
+    inside.files["/etc/initramfs-tools/conf.d/resume"] = "RESUME=/dev/vda1\n"
+    guest = inhabited(tmp_path, inside)
+    left = "withheld: /etc/default/grub would be written again with the old names"
+    for mode in ("plan", "fix"):
+        [row] = walk(engine(guest.hypervisor, tmp_path, mode), guest, "boot-names")
+        assert row.verdict is Verdict.NONCOMPLIANT
+        assert len(row.changes) == 1
+        assert left in row.reason, mode
+        assert "did not help" not in row.reason
 
 
 def test_who_may_write_a_part_of_a_boot_file_again_is_told(tmp_path: Path) -> None:

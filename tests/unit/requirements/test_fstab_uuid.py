@@ -10,7 +10,20 @@ import pytest
 from reclaim.base.verdict import Verdict
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
-from tests.support import FILES, Inside, block, engine, inhabited, mounted, part, requirement, subject, verdict_of, walk
+from tests.support import (
+    FILES,
+    Inside,
+    block,
+    disk_xml,
+    engine,
+    inhabited,
+    mounted,
+    part,
+    requirement,
+    subject,
+    verdict_of,
+    walk,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -326,6 +339,27 @@ def test_a_dead_name_that_the_boot_does_without_is_left(tmp_path: Path) -> None:
     guest = inhabited(tmp_path, inside)
     engine(guest.hypervisor, tmp_path).run(requirement("fstab-uuid"), subject(guest))
     assert inside.files["/etc/fstab"] == "/dev/sdb1 /data xfs nofail\nUUID=r-2 / ext4\n"
+
+
+def test_plan_and_fix_agree_on_what_is_mended_in_part(tmp_path: Path) -> None:
+    fstab = "/dev/sda2 / ext4\n/dev/sdq1 /q ext4\n"
+    inside = _moved(fstab)
+    guest = inhabited(tmp_path, inside, disk_xml("vda", "virtio"))
+    left = "withheld: line 2: /dev/sdq1 is not there"
+    planned, bus = walk(engine(guest.hypervisor, tmp_path, "plan"), guest, "fstab-uuid", "disk-bus")
+    assert left in planned.reason
+    assert len(planned.changes) == 1
+    assert inside.files["/etc/fstab"] == fstab
+    fixed, moved = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid", "disk-bus")
+    assert inside.files["/etc/fstab"] == "UUID=r-2 / ext4\n/dev/sdq1 /q ext4\n"
+    assert fixed.verdict is Verdict.NONCOMPLIANT
+    assert left in fixed.reason
+    assert "did not help" not in fixed.reason
+    for row in (bus, moved):
+        assert row.changes == []
+        assert "withheld: depends on fstab-uuid" in row.reason
+    [again] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
+    assert again.changes == []
 
 
 NIXOS = "# This is a generated file.  Do not edit!\n#\n# To make changes, edit the fileSystems options\n"
