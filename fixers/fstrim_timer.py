@@ -12,9 +12,11 @@ from reclaim.inside.trim_schedule import (
     NO_TRIM,
     NOT_NAMED,
     READ_ONLY,
+    started_instead,
     trimmable,
     untrimmed,
     untrimmed_pools,
+    was_skipped,
     why_not_by_cron,
     why_not_by_timer,
 )
@@ -118,6 +120,14 @@ def _timer(guest: str, facts: Facts) -> list[Change]:
     if service != "loaded":
         raise Withheld(
             f"fstrim.service is {service}, and the timer starts nothing else"
+        )
+    if other := started_instead(timer):
+        raise Withheld(
+            f"`systemctl cat fstrim.timer` shows the file that has it start {other}"
+        )
+    if was_skipped(facts.fstrim_service):
+        raise Withheld(
+            "`systemctl cat fstrim.service` shows its conditions: take out the one that is not met"
         )
     changes: list[Change] = []
     if state == "static" and timer.get("ActiveState") != "active":

@@ -530,7 +530,7 @@ probe addresses ip -j address
 # both units at once: systemctl prints an empty line between them
 shown=$(systemctl show fstrim.timer fstrim.service -p LoadState -p ActiveState -p SubState -p UnitFileState -p Result \
     -p ExecStart -p ExecMainStatus -p ExecMainStartTimestamp -p ProtectSystem -p ProtectHome -p FragmentPath \
-    -p DropInPaths 2>/dev/null)
+    -p DropInPaths -p Unit -p ConditionResult -p ConditionTimestamp 2>/dev/null)
 status=$?
 text timer $status "${shown%%"$empty"*}"
 text service $status "${shown#*"$empty"}"

@@ -79,7 +79,21 @@ def _why_not_started(timer: Mapping[str, str]) -> str | None:
         return f"fstrim.timer is {enabled} but {timer.get('ActiveState')}"
     if timer.get("SubState") == "elapsed":
         return "fstrim.timer is active but never elapses again"  # a drop-in took its OnCalendar= away
+    if other := started_instead(timer):
+        return f"fstrim.timer starts {other}"
     return None
+
+
+def started_instead(timer: Mapping[str, str]) -> str:
+    """Return the unit that *timer* starts, if it is another than fstrim.service; else ""."""
+    unit = timer.get("Unit", "")
+    return "" if unit == "fstrim.service" else unit
+
+
+def was_skipped(service: Mapping[str, str]) -> bool:
+    """True if systemd skipped the last start of *service*: a condition of the unit was not met (systemd.unit(5))."""
+    was_started = service.get("ConditionTimestamp", "") not in ("", "n/a")
+    return was_started and service.get("ConditionResult") == "no"
 
 
 def _why_not_successful(service: Mapping[str, str]) -> str | None:
@@ -91,6 +105,8 @@ def _why_not_successful(service: Mapping[str, str]) -> str | None:
         return "fstrim.service trims nothing with ProtectSystem=strict"
     if result != "success":
         return f"the last run of fstrim.service failed: {result}"
+    if was_skipped(service):
+        return "systemd skipped the last run of fstrim.service: one of its conditions is not met"
     return None
 
 

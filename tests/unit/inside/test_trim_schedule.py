@@ -50,6 +50,13 @@ def test_a_timer_that_works(state: str) -> None:
         pytest.param({"UnitFileState": ""}, {}, "not enabled", id="no-state"),
         pytest.param({"ActiveState": "inactive"}, {}, "enabled but inactive", id="inactive"),
         pytest.param({"SubState": "elapsed"}, {}, "never elapses again", id="elapsed"),
+        pytest.param({"Unit": "other.service"}, {}, "fstrim.timer starts other.service", id="another-unit"),
+        pytest.param(
+            {},
+            {"ConditionResult": "no", "ConditionTimestamp": "Mon 2026-11-23 00:12:00 UTC"},
+            "systemd skipped the last run of fstrim.service",
+            id="a-condition-is-not-met",
+        ),
         pytest.param({}, {"LoadState": "masked"}, "fstrim.service is masked", id="service-masked"),
         pytest.param({}, {"LoadState": ""}, "fstrim.service is unknown", id="service-no-answer"),
         pytest.param({}, {"ProtectSystem": "strict"}, "ProtectSystem=strict", id="read-only-to-it"),
@@ -63,6 +70,21 @@ def test_why_a_timer_does_not_trim(timer: dict[str, str], service: dict[str, str
 
 def test_without_systemd_there_is_no_timer() -> None:
     assert "Debian GNU/Linux 12" in str(trim_schedule.why_not_by_timer(Inside(tools=NO_SYSTEMD).facts()))
+
+
+@pytest.mark.parametrize(
+    ("timer", "service"),
+    [
+        pytest.param({"Unit": "fstrim.service"}, {}, id="its-own-unit"),
+        pytest.param({}, {"ConditionResult": "no", "ConditionTimestamp": ""}, id="never-started"),
+        pytest.param(
+            {}, {"ConditionResult": "yes", "ConditionTimestamp": "Mon 2026-11-23 00:12:00 UTC"}, id="condition-met"
+        ),
+    ],
+)
+def test_a_start_that_nothing_skips_is_no_obstacle(timer: dict[str, str], service: dict[str, str]) -> None:
+    facts = Inside(timer={**TIMER, **timer}, service={**SERVICE, **service}).facts()
+    assert trim_schedule.why_not_by_timer(facts) is None
 
 
 def test_another_protection_is_no_obstacle() -> None:

@@ -109,6 +109,13 @@ def test_the_timer_is_put_to_work(
         ),
         pytest.param({"LoadState": "bad-setting", "ActiveState": "inactive"}, {}, "is bad-setting", id="broken"),
         pytest.param({"SubState": "elapsed"}, {}, "systemctl cat fstrim.timer", id="a-drop-in-without-OnCalendar"),
+        pytest.param({"Unit": "other.service"}, {}, "that has it start other.service", id="another-unit"),
+        pytest.param(
+            {"UnitFileState": "disabled"},
+            {"ConditionResult": "no", "ConditionTimestamp": "Mon 2026-11-23 00:12:00 UTC"},
+            "take out the one that is not met",
+            id="a-condition-is-not-met",
+        ),
         pytest.param({}, {"LoadState": "masked", "ExecStart": ""}, "fstrim.service is masked", id="service-masked"),
     ],
 )
