@@ -9,6 +9,7 @@ from reclaim.inside import generated, units
 from reclaim.inside.facts import Facts
 from reclaim.inside.fstab import (
     ambiguous,
+    instead,
     is_renamed_by_bus,
     listed,
     meant,
@@ -79,7 +80,7 @@ def _in_configuration(facts: Facts, system: str) -> str:
     wanted = []
     for entry in listed(facts):
         device = (
-            facts.device(path_of(entry.source))
+            facts.device(path_of(entry.source)) or instead(facts).get(entry.source)
             if is_renamed_by_bus(entry.source)
             else meant(facts, entry)
         )

@@ -85,5 +85,10 @@ def _without_successor(known: MachineType, offered: list[OfferedMachine]) -> Wit
         return Withheld(
             f"this QEMU has only its vendor's types of the family: take {other} by hand (virsh edit)"
         )
+    if (other := machine_type.of_another_vendor(known, current)) is not None:
+        return Withheld(
+            "this QEMU has only its vendor's types of the family, and they are deprecated: a later QEMU drops them; "
+            f"take {other} by hand (virsh edit), or rebuild the guest on another family"
+        )
     kind = f"{known.family}{known.variant and f' ({known.variant})'}"
     return Withheld(f"this QEMU offers no newer type of the family {kind}")

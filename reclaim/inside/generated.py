@@ -8,7 +8,7 @@ from reclaim.inside.facts import Facts
 
 _NIXOS = "NixOS"
 _GUIX = "Guix System"
-#: os-release(5): ID of systems whose /etc is built from one configuration, and lies in a store
+#: os-release(5): ID or ID_LIKE of systems whose /etc is built from one configuration, and lies in a store
 _SYSTEMS = {"nixos": _NIXOS, "guix": _GUIX}
 #: how they begin the fstab that they make (nixos/modules/tasks/filesystems.nix, gnu/services/base.scm)
 _HEADERS = {
@@ -41,9 +41,9 @@ _HEAD = 1000
 
 def system(facts: Facts) -> str | None:
     """Return the system that makes this guest's /etc and its boot entries from a configuration; None elsewhere."""
-    declared = _SYSTEMS.get(facts.os.get("ID", ""))
-    if declared:
-        return declared
+    for word in (facts.os.get("ID", ""), *facts.os.get("ID_LIKE", "").split()):
+        if word in _SYSTEMS:
+            return _SYSTEMS[word]
     for name, header in _HEADERS.items():
         if header.match(facts.fstab):
             return name

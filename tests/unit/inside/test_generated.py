@@ -13,6 +13,7 @@ from tests.support import FILES, Inside
     [
         pytest.param("ID=nixos\n", "", "NixOS", id="nixos"),
         pytest.param("ID=guix\n", "", "Guix System", id="guix-by-its-id"),
+        pytest.param('ID=snowflakeos\nID_LIKE="other nixos"\n', "", "NixOS", id="like-nixos"),
         pytest.param("ID=debian\n", "# This is a generated file.  Do not edit!\n#\n", "NixOS", id="nixos-by-its-fstab"),
         pytest.param(
             "ID=debian\n",

@@ -341,6 +341,13 @@ def test_a_dead_name_that_the_boot_does_without_is_left(tmp_path: Path) -> None:
     assert inside.files["/etc/fstab"] == "/dev/sdb1 /data xfs nofail\nUUID=r-2 / ext4\n"
 
 
+def test_the_configuration_gets_the_name_of_what_is_in_use_in_place_of_a_dead_one(tmp_path: Path) -> None:
+    inside = _moved("/dev/sda2 / ext4\n", os="ID=nixos\n")
+    guest = inhabited(tmp_path, inside)
+    [row] = walk(engine(guest.hypervisor, tmp_path), guest, "fstab-uuid")
+    assert 'fileSystems."/".device = "/dev/disk/by-uuid/r-2"' in row.reason
+
+
 def test_plan_and_fix_agree_on_what_is_mended_in_part(tmp_path: Path) -> None:
     fstab = "/dev/sda2 / ext4\n/dev/sdq1 /q ext4\n"
     inside = _moved(fstab)

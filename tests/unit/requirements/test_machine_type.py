@@ -225,6 +225,15 @@ RHEL = [OfferedMachine("pc-q35-rhel9.4.0", deprecated=False), OfferedMachine("pc
             id="upstream-on-rhel",
         ),
         pytest.param(
+            "pc-i440fx-1.6",
+            [*RHEL, OfferedMachine("pc-i440fx-rhel7.6.0", deprecated=True)],
+            "pc-i440fx-1.6 is a type of upstream's QEMU, and this QEMU is RHEL's, which does not have it: the guest "
+            "cannot start; withheld: this QEMU has only its vendor's types of the family, and they are deprecated: a "
+            "later QEMU drops them; take pc-i440fx-rhel7.6.0 by hand (virsh edit), or rebuild the guest on another "
+            "family",
+            id="upstream-on-a-family-that-rhel-drops",
+        ),
+        pytest.param(
             "microvm",
             RHEL,
             "this QEMU has no machine type microvm: the guest cannot start; withheld: microvm has no version, and any "
