@@ -210,6 +210,7 @@ CASES = (
         Expected(f"fstab-uuid fstrim-timer {_HARDWARE} disc-max"),
         machine="pc-i440fx-2.0",
         mended=Expected(fixed=_NOW_NEW),
+        always=False,
     ),
     Case(
         "luks",
@@ -228,6 +229,7 @@ CASES = (
         left={
             "disc-max": "`luks_discard = true` in the inventory's [policy] allows it"
         },
+        always=False,
     ),
     Case(
         "raid1",

@@ -18,7 +18,7 @@ from tests.faults.points import Cut
 #: as many as this walk at a time, each in a folder of its own
 _WALKERS = 2
 #: where time is short every so many-th cut is walked
-_STEP = 4
+_STEP = 8
 
 
 @dataclass(frozen=True)
