@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, MendsAPart
+from reclaim.changes.change import Change, with_the_rest
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
@@ -72,9 +72,7 @@ def boot_by_uuid(guest: Guest) -> list[Change]:
         f"{clone}: give one of them another (tune2fs -U random, xfs_admin -U generate, btrfstune -u, swaplabel -U)"
         for clone in cmdline.clones(facts)
     ]
-    if not changes:
-        raise Withheld("; ".join(by_hand))
-    return MendsAPart(changes, "; ".join(by_hand)) if by_hand else changes
+    return with_the_rest(changes, by_hand)
 
 
 def _then(facts: Facts, place: BootFile) -> str | None:

@@ -1,7 +1,7 @@
 import shlex
 
 from reclaim.base.errors import Withheld
-from reclaim.changes.change import Change, MendsAPart
+from reclaim.changes.change import Change, with_the_rest
 from reclaim.changes.command import CommandChange
 from reclaim.changes.file_change import FileChange
 from reclaim.handles.guest import Guest
@@ -70,9 +70,7 @@ def name_by_uuid(guest: Guest) -> list[Change]:
                     devices=unit.replaced,
                 )
             )
-    if not changes:
-        raise Withheld("; ".join(left))
-    return MendsAPart(changes, "; ".join(left)) if left else changes
+    return with_the_rest(changes, left)
 
 
 def _in_configuration(facts: Facts, system: str) -> str:

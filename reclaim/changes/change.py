@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from reclaim.base.errors import Withheld
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -53,3 +55,11 @@ class MendsAPart(list[Change]):
     def __init__(self, changes: Iterable[Change], left: str) -> None:
         super().__init__(changes)
         self.left = left
+
+
+def with_the_rest(changes: list[Change], left: list[str]) -> list[Change]:
+    """Return *changes*, and with them what is *left* to the user. Raises Withheld if there are no changes."""
+    rest = "; ".join(left)
+    if not changes:
+        raise Withheld(rest)
+    return MendsAPart(changes, rest) if left else changes

@@ -38,7 +38,7 @@ TRIMMABLE = frozenset(
 
 def is_disk(device: BlockDevice) -> bool:
     """True if *device* is a whole disk that may be one of the definition's."""
-    return device.type == "disk" and not _MADE_INSIDE.match(device.name)
+    return device.type == "disk" and not is_made_inside(device)
 
 
 def is_made_inside(device: BlockDevice) -> bool:

@@ -338,8 +338,7 @@ def instead(facts: Facts) -> Mapping[str, BlockDevice]:
             dead[source] = None
             used = facts.device(_in_use(facts, entry))
             # zram has another UUID after each boot, and a loop device is there only after its file is mounted
-            is_lasting = used is not None and not is_made_inside(used)
-            paths = {used.path if used and is_lasting else ""}
+            paths = {used.path if used and not is_made_inside(used) else ""}
         meant_by.setdefault(source, set()).update(paths)
         for path in paths:
             names_of.setdefault(path, set()).add(source)

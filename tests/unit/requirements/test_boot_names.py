@@ -299,7 +299,7 @@ def test_what_a_configuration_boots_is_named_in_the_configuration(tmp_path: Path
 
 
 def test_a_boot_file_that_another_program_writes_again_is_left_to_it(tmp_path: Path) -> None:
-    inside = Inside(commands={"update-initramfs -u -k all": lambda _: 0})
+    inside = Inside(commands={"update-grub": lambda _: 0})
     inside.files["/etc/default/grub"] = '# Ansible managed\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
     before = dict(inside.files)
     guest = inhabited(tmp_path, inside)
@@ -315,7 +315,7 @@ def test_a_boot_file_that_another_program_writes_again_is_left_to_it(tmp_path: P
 
 
 def test_plan_and_fix_agree_on_what_is_mended_in_part(tmp_path: Path) -> None:
-    """The menu can be edited, and the file that it is made from is another program's."""
+    """The file of initramfs-tools can be edited, and that of GRUB is another program's."""
     inside = Inside(commands={"update-initramfs -u -k all": lambda _: 0})
     inside.files["/etc/default/grub"] = '# Ansible managed\nGRUB_CMDLINE_LINUX="resume=/dev/vda1"\n'
     inside.files["/etc/initramfs-tools/conf.d/resume"] = "RESUME=/dev/vda1\n"
